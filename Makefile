@@ -1,0 +1,41 @@
+# Needs python3 (3.11 to 3.13), its venv and pip, and make. Everything else is installed into .venv from the hashed lock.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+
+.PHONY: run test lint types bench ui clean lock help
+.DEFAULT_GOAL := help
+
+run: $(STAMP)  ## solve the shipped problem: collect, fit, validate, optimize, tune
+	$(BIN)/surrogate run
+
+test: $(STAMP)  ## run the whole test suite
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)  ## style (ruff) and the direction of imports (import-linter)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
+
+types: $(STAMP)  ## static types (mypy)
+	$(BIN)/mypy
+
+bench: $(STAMP)  ## run the benchmarks and print their tables
+	$(BIN)/python -m benchmarks
+
+ui: $(STAMP)  ## open the MLflow store of all runs on a loopback address
+	$(BIN)/surrogate ui
+
+clean:  ## remove what can be made again: the environment, caches and checkpoints (keeps data/, runs/, mlruns/)
+	rm -rf .venv .surrogate .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache *.egg-info
+
+lock:  ## resolve pyproject.toml again into requirements.lock (needs uv on the PATH)
+	uv pip compile --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --extra dev --quiet pyproject.toml -o requirements.lock
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,307 @@
+"""The command line. Exit status 0 only when the work was done, 1 when it failed, 2 for bad input; 130 after Ctrl-C.
+
+Little is imported before a command is known: help is instant, and the Prefect server starts while the rest loads.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tasks.errors import StageFailed, UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from flows.pipeline import Session
+    from tasks.workspace import Workspace
+
+STAGE_HELP = {
+    "collect": "Evaluate the black box at the points of a sampling design.",
+    "fit": "Fit the champion surrogate to the dataset.",
+    "validate": "Cross-validate the surrogate and judge it by the gates.",
+    "optimize": "Follow the surrogate's gradient to better designs, in rounds.",
+    "tune": "Search surrogate specs for a challenger, and recommend a design.",
+}
+
+EXAMPLES = """
+\b
+Examples:
+  surrogate run                             the whole pipeline, in this folder
+  surrogate run -S collect.n_samples=128    with other settings, into runs/DIGEST
+  surrogate run --json                      the result as JSON, for programs
+  surrogate fit                             one stage, as `dvc repro` runs it
+  surrogate tune --promote                  let the challenger take the champion's place
+  surrogate ui                              compare runs in MLflow
+"""
+
+
+@click.group(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="surrogate-lab")
+def cli() -> None:
+    """Optimize an expensive function that has no gradient, through a surrogate that has one.
+
+    Works in the current folder, which holds params.yaml.
+    """
+
+
+def _run_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else."),
+        click.option(
+            "-S", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting, such as fit.seed=1."
+        ),
+        click.option("--params", metavar="FILE", help="Another settings file than params.yaml."),
+    ):
+        command = option(command)
+    return command
+
+
+@cli.command(epilog=EXAMPLES)
+@_run_options
+def run(params: str | None, overrides: Sequence[str], as_json: bool) -> None:
+    """Run the whole pipeline: collect, fit, validate, optimize, tune.
+
+    What is already known comes from the cache; a run that was killed goes on where it was. With -S or --params the
+    outputs go to runs/DIGEST and are not versioned.
+    """
+    _stages(tuple(STAGE_HELP), params, overrides, as_json)
+
+
+def _add_stage(name: str) -> None:
+    @cli.command(name, help=STAGE_HELP[name])
+    @_run_options
+    def stage(params: str | None, overrides: Sequence[str], as_json: bool) -> None:
+        _stages((name,), params, overrides, as_json)
+
+
+for _name in ("collect", "fit", "validate", "optimize"):
+    _add_stage(_name)
+
+
+@cli.command(help=STAGE_HELP["tune"])
+@_run_options
+@click.option(
+    "--promote", is_flag=True, help="If the challenger is better, write it to params.yaml and move @champion."
+)
+def tune(params: str | None, overrides: Sequence[str], as_json: bool, promote: bool) -> None:
+    if promote and (params or overrides):
+        raise click.UsageError("--promote: expected the project's own params.yaml, got -S or --params")
+    _stages(("tune",), params, overrides, as_json)
+    if promote:
+        with _one_line_errors():
+            from flows.promotion import promote as promote_challenger
+
+            click.echo(promote_challenger(Path.cwd()))
+
+
+@cli.group()
+def cache() -> None:
+    """The cache of the stages' results."""
+
+
+@cache.command()
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def stats(as_json: bool) -> None:
+    """Say how many results there are, of which stages, and how large."""
+    with _one_line_errors():
+        from tasks.caching import cache_stats
+
+        workspace = _workspace(None, ())
+        told = cache_stats(workspace.results, int(workspace.settings.execution.cache_mb * 1e6))
+    if as_json:
+        click.echo(_json(told))
+        return
+    stages = ", ".join(f"{count} {stage}" for stage, count in told["stages"].items()) or "none"
+    click.echo(f"{told['entries']} results ({stages}), {told['bytes'] / 1e6:.1f} of {told['limit'] / 1e6:.0f} MB")
+
+
+@cache.command()
+def clear() -> None:
+    """Remove all results; the next run computes them again."""
+    with _one_line_errors():
+        from tasks.caching import clear_cache
+
+        click.echo(f"{clear_cache(_workspace(None, ()).results)} results removed")
+
+
+@cli.command()
+@click.option("--port", default=5000, show_default=True, help="Port on the loopback address.")
+def ui(port: int) -> None:
+    """Open the MLflow store of all runs, until Ctrl-C."""
+    with _one_line_errors():
+        quiet(Path.cwd())
+        from tasks.tracking import open_store, tracking_uri
+
+        root = Path.cwd()
+        open_store(root)
+        click.echo(f"MLflow on http://127.0.0.1:{port} (a few seconds; Ctrl-C ends it)")
+        command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri(root)]
+        command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+        ended = subprocess.run(command, check=False)
+    sys.exit(0 if ended.returncode in (0, -signal.SIGINT) else 1)
+
+
+def main() -> None:
+    """The entry point."""
+    cli(prog_name="surrogate")
+
+
+def quiet(root: Path) -> None:
+    """Sets what keeps the libraries quiet, offline and within the project; before they are imported."""
+    from flows.server import quiet_environment
+    from tasks.workspace import anchor
+
+    home = anchor(root) / ".surrogate"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # the compilation cache logs pages about CPU features
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / "jax" / _compiler_identity()))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    quiet_environment(home / "prefect")
+
+
+def _compiler_identity() -> str:
+    """What compiled code fits: this CPU and this release of JAX."""
+    import hashlib
+    from importlib.metadata import version
+
+    from tasks.machine import machine
+
+    return hashlib.sha256(repr((machine(), version("jaxlib"))).encode()).hexdigest()[:16]
+
+
+def _stages(stages: Sequence[str], params: str | None, overrides: Sequence[str], as_json: bool) -> None:
+    began = time.perf_counter()
+    with _one_line_errors():
+        workspace = _workspace(params, overrides)
+        workspace.check_writable()
+        with _project_lock(workspace):
+            quiet(workspace.root)
+            from flows.server import begin
+
+            pending = begin(workspace.home / "prefect")
+            from rich.console import Console
+
+            from flows.server import prefect_server
+            from flows.view import Lines, LiveTable, Silent, View
+
+            console = Console()
+            view: View = Silent()
+            if not as_json:
+                view = LiveTable(console, tuple(stages)) if console.is_terminal else Lines(console)
+            with prefect_server(workspace.home / "prefect", pending) as server:
+                from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+                from flows.pipeline import run_stages
+
+                _only_warnings()
+                ready = time.perf_counter() - began
+                # The heartbeat's thread would be joined for a second at the end.
+                with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}), view:
+                    session = run_stages(workspace, stages, view)
+        _tell(session, console, as_json, ready, server.seconds, time.perf_counter() - began)
+
+
+def _tell(session: "Session", console: "Console", as_json: bool, ready: float, server: float, seconds: float) -> None:
+    from dataclasses import asdict
+
+    from flows.view import summary
+    from tasks.reports import is_done, recommendation
+    from tasks.tracking import pictures_folder
+
+    workspace = session.workspace
+    final = recommendation(workspace) if "tune" in session.costs and is_done("tune", workspace) else None
+    if as_json:
+        stages = {stage: {"cache": cache, **asdict(cost)} for stage, (cache, cost) in session.costs.items()}
+        click.echo(
+            _json(
+                {
+                    "recommendation": final,
+                    "stages": stages,
+                    "seconds": {"all": seconds, "until_ready": ready, "waiting_for_server": server},
+                    "outputs": str(workspace.out),
+                    "mlflow_run": session.tracker.run_id,
+                    "notes": session.notes,
+                }
+            )
+        )
+        return
+    work = sum(cost.wall_s for _, cost in session.costs.values())
+    if final is not None:
+        console.print()
+        console.print(summary(final))
+        console.print()
+        console.print(f"files     {workspace.out / 'data'}, pictures in {pictures_folder(workspace)}", soft_wrap=True)
+    console.print(f"MLflow    run {session.tracker.run_id}: surrogate ui", soft_wrap=True, highlight=False)
+    rest = seconds - ready - work
+    console.print(
+        f"time      {seconds:.1f} s: {work:.1f} s stages, {ready:.1f} s start ({server:.1f} s of it waiting for the "
+        f"Prefect server), {rest:.1f} s tracking and versioning",
+        soft_wrap=True,
+        highlight=False,
+    )
+    for note in session.notes:
+        console.print(f"note      {note}", soft_wrap=True, highlight=False)
+
+
+def _workspace(params: str | None, overrides: Sequence[str]) -> "Workspace":
+    from tasks.settings import load_settings
+    from tasks.workspace import Workspace
+
+    root = Path.cwd()
+    settings = load_settings(Path(params) if params else root / "params.yaml", overrides)
+    return Workspace.of(root, settings, foreign=bool(params or overrides))
+
+
+@contextmanager
+def _project_lock(workspace: "Workspace") -> Iterator[None]:
+    """One command at a time works in a folder; the lock goes with the process that holds it."""
+    from filelock import FileLock, Timeout
+
+    folder = workspace.root / ".surrogate"
+    folder.mkdir(exist_ok=True)
+    lock = FileLock(folder / "project.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise StageFailed(f"{workspace.root}: another run is working here; wait for it, or end it") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """What a user can mend is one line and an exit status; anything else is a traceback, for it is our mistake."""
+    try:
+        yield
+    except UserError as error:
+        _exit(str(error), error.exit_status)
+    except KeyboardInterrupt:
+        _exit("interrupted: what was evaluated is kept, and the same command goes on from there", 130)
+
+
+def _exit(line: str, status: int) -> None:
+    click.echo(f"surrogate: {line}", err=True)
+    sys.exit(status)
+
+
+def _only_warnings() -> None:
+    """Prefect and MLflow tell of every step; a person sees the table."""
+    for name in ("prefect", "mlflow", "alembic", "httpx"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _json(value: Any) -> str:
+    import orjson
+
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()

@@ -1,0 +1,85 @@
+"""Keeping `dvc status` clean: what `surrogate run` wrote is committed under the stages of dvc.yaml, in the background."""
+
+import os
+import queue
+import subprocess
+import sys
+import threading
+
+from surrogate_core.problems.black_box import identity
+from tasks.keys import code_digest
+from tasks.workspace import Workspace
+
+
+class DvcCommitter:
+    """Commits stages as they succeed, several in one command where they have piled up; used in a `with`.
+
+    Nothing is committed within DVC, for foreign settings, outside a DVC repository, or once a file that the run started
+    from has changed: then what is on disk is not what dvc.yaml describes.
+    """
+
+    def __init__(self, workspace: Workspace):
+        self._workspace = workspace
+        self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self.trouble: list[str] = []  # what went wrong, a line each; complete once the `with` has been left
+        self.why_not = self._why_not()
+        self._began_with = "" if self.why_not else self._inputs()
+        self._thread = threading.Thread(target=self._work, name="dvc-commit")
+
+    def __enter__(self) -> "DvcCommitter":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._queue.put(None)
+        self._thread.join()
+
+    def add(self, stage: str) -> None:
+        """Commits a stage whose files have been written."""
+        if not self.why_not:
+            self._queue.put(stage)
+
+    def _why_not(self) -> str:
+        if os.environ.get("DVC_STAGE"):
+            return "run by DVC, which commits itself"
+        if self._workspace.out != self._workspace.root:
+            return "not the project's own settings"
+        if not (self._workspace.root / ".dvc").is_dir() or not (self._workspace.root / "dvc.yaml").is_file():
+            return "no DVC repository here: nothing is versioned (`dvc init` makes one)"
+        return ""
+
+    def _inputs(self) -> str:
+        root, problem = self._workspace.root, self._workspace.settings.problem
+        files = [(root / name).read_bytes() for name in ("params.yaml", "dvc.yaml")]
+        return repr((files, code_digest(root), identity(root / problem.source, problem.version)))
+
+    def _work(self) -> None:
+        stages: list[str] = []
+        ended = False
+        while not ended:
+            waiting = [self._queue.get()]
+            while not self._queue.empty():
+                waiting.append(self._queue.get())
+            ended = None in waiting
+            stages = [stage for stage in waiting if stage is not None]
+            if stages:
+                self._commit(stages)
+
+    def _commit(self, stages: list[str]) -> None:
+        if self._inputs() != self._began_with:
+            self.trouble.append(
+                f"{', '.join(stages)}: not committed to DVC, for a file it depends on changed meanwhile"
+            )
+            return
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", "commit", "--force", "--quiet", *stages],
+            cwd=self._workspace.root,
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C lets it end
+        )
+        if done.returncode:
+            line = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            self.trouble.append(f"dvc commit {' '.join(stages)} failed: {line}")

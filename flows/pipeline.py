@@ -1,0 +1,129 @@
+"""The pipeline as a Prefect flow: the stages one after the other, each cached, written, published and committed."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect import Task, flow, task
+from prefect.client.schemas.objects import TaskRun
+from prefect.states import State
+
+from flows.dvc import DvcCommitter
+from flows.view import Silent, View
+from surrogate_core.performance.profiler import Cost, measured
+from tasks.caching import ResultStorage, call_cached, stage_options
+from tasks.files import StageFiles
+from tasks.keys import STAGES, stage_key
+from tasks.reports import is_done, read_report
+from tasks.stages import BODIES, Progress
+from tasks.tracking import Tracker, dvc_process
+from tasks.workspace import Workspace
+
+TRANSIENT = (OSError, EOFError)  # a worker pool that broke, a disk that was full: worth another try
+RETRIES, RETRY_SECONDS = 1, 2
+
+
+@dataclass
+class Session:
+    """One command's work: where, seen by whom, and what it has cost so far."""
+
+    workspace: Workspace
+    view: View
+    tracker: Tracker
+    committer: DvcCommitter
+    costs: dict[str, tuple[str, Cost]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def storage(self) -> ResultStorage:
+        megabytes = self.workspace.settings.execution.cache_mb
+        return ResultStorage(basepath=str(self.workspace.results), max_bytes=int(megabytes * 1e6))
+
+
+# Prefect records a flow's parameters; what is no plain value reaches the flow this way.
+_session: ContextVar[Session] = ContextVar("session")
+
+
+def run_stages(workspace: Workspace, stages: Sequence[str], view: View | None = None) -> Session:
+    """Runs stages in their order as one flow run and one MLflow run; a Prefect server must be set.
+
+    Raises:
+        UserError: the work could not be done. The MLflow run has ended as FAILED.
+    """
+    process = dvc_process()
+    tracker = Tracker.join(workspace, process) if process else Tracker.start(workspace)
+    with ExitStack() as stack:
+        committer = stack.enter_context(DvcCommitter(workspace))
+        session = Session(workspace, view or Silent(), tracker, committer)
+        token = _session.set(session)
+        stack.callback(_session.reset, token)
+        status = "FAILED"
+        try:
+            named = pipeline if len(stages) > 1 else pipeline.with_options(name=stages[0])
+            named(list(stages), workspace.settings.digest)
+            status = "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        finally:
+            tracker.end(status)
+    session.notes = [*committer.trouble, *([committer.why_not] if committer.why_not else [])]
+    return session
+
+
+@flow(name="pipeline", validate_parameters=False, persist_result=False)
+def pipeline(stages: list[str], params_digest: str) -> None:
+    """The stages named, in their order."""
+    session = _session.get()
+    earlier = [stage for stage in STAGES if stage not in stages and list(STAGES).index(stage) < _place(stages)]
+    published = session.tracker.published()
+    for stage in earlier:  # DVC found them up to date, so they ran in no process of their own
+        if dvc_process() and stage not in published and is_done(stage, session.workspace):
+            session.tracker.publish(read_report(stage, session.workspace), "skipped by dvc", None)
+    for stage in stages:
+        _run_stage(stage, session)
+
+
+def _place(stages: Sequence[str]) -> int:
+    return min(list(STAGES).index(stage) for stage in stages)
+
+
+def _run_stage(stage: str, session: Session) -> None:
+    workspace = session.workspace
+    session.view.begin(stage)
+    key = stage_key(STAGES[stage], workspace)
+    with measured() as cost:
+        files, hit = call_cached(
+            _TASKS[stage], storage=session.storage, key=key, workspace=workspace, progress=session.view.progress
+        )
+        workspace.write(files, STAGES[stage].outs)
+    workspace.journal(stage, key).unlink(missing_ok=True)
+    report = read_report(stage, workspace)
+    cache = "hit" if hit else "miss"
+    session.costs[stage] = (cache, cost)
+    session.view.end(report, cache, cost)
+    session.committer.add(stage)
+    session.tracker.publish(report, cache, cost)
+
+
+def _is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    return isinstance(state.data, TRANSIENT) or isinstance(getattr(state, "_exception", None), TRANSIENT)
+
+
+def _task(stage: str, body: Callable[[Workspace, str, Progress], StageFiles]) -> Task[..., StageFiles]:
+    def work(key: str, workspace: Workspace, progress: Progress) -> StageFiles:
+        return body(workspace, key, progress)
+
+    work.__doc__ = body.__doc__
+    return task(
+        work,
+        retries=RETRIES,
+        retry_delay_seconds=RETRY_SECONDS,
+        retry_condition_fn=_is_transient,
+        **stage_options(stage),
+    )
+
+
+_TASKS = {stage: _task(stage, body) for stage, body in BODIES.items()}

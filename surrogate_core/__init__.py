@@ -1,0 +1,25 @@
+"""Surrogate-gradient optimization of expensive functions: the library, which knows no scheduler and no tracker."""
+
+from importlib import import_module
+from typing import Any
+
+# Loaded when first asked for: workers that evaluate a black box import this package and need no JAX.
+_HOMES = {
+    "SearchSpace": "space",
+    "Float": "space",
+    "Integer": "space",
+    "Dataset": "dataset",
+    "DataCollector": "collection",
+    "collect_data": "collection",
+    "GPSurrogate": "surrogates.gaussian_process",
+    "load_surrogate": "surrogates.files",
+    "GradientDescentOptimizer": "optimizers.gradient_descent",
+    "MultiStartOptimizer": "optimizers.multi_start",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,1 @@
+"""Optimizers that follow the surrogate's gradient."""

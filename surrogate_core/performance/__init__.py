@@ -1,0 +1,1 @@
+"""Measuring what work costs: wall and CPU time, peak memory, and JAX's compilation apart."""

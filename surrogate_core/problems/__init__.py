@@ -1,0 +1,1 @@
+"""Black boxes: those that ship with the project, and those that users name."""

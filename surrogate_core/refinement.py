@@ -1,0 +1,99 @@
+"""Optimization in rounds: the surrogate proposes, the true function answers, the surrogate learns.
+
+One look at a surrogate promises what it cannot keep, for its optimum lies where it knows least. Each round
+evaluates the minimizer of the prediction, whose promise is put on record, beside points that explore.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from surrogate_core.acquisition import exploration_weights
+from surrogate_core.dataset import Dataset
+from surrogate_core.optimizers.multi_start import MultiStartOptimizer, distinct
+from surrogate_core.surrogates.base import FittedSurrogate
+
+N_ROW_STARTS = 16  # how many of the best rows the optimizer may start from
+FRESH = 1e-3  # unit-cube distance from every earlier row below which a point is one that is known
+APART = 0.03  # and from the other points of its round
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """What one round proposed and what was measured, all (q,): predicted mean, 95 % interval, kappa."""
+
+    rows: Dataset
+    predicted: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    kappa: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Refinement:
+    """All rounds, and the surrogate fitted to everything that was measured."""
+
+    rounds: tuple[Round, ...]
+    fitted: FittedSurrogate
+
+    @property
+    def evaluations(self) -> Dataset:
+        """The new rows, in the order they were proposed."""
+        rows = self.rounds[0].rows
+        for later in self.rounds[1:]:
+            rows = rows.append(later.rows)
+        return rows
+
+
+def refine(
+    fitted: FittedSurrogate,
+    dataset: Dataset,
+    evaluate: Callable[[int, np.ndarray], Dataset],
+    optimizer: MultiStartOptimizer,
+    *,
+    batches: Sequence[int],
+    seed: int,
+) -> Refinement:
+    """Proposes, evaluates and fits again, once a batch.
+
+    Args:
+        fitted: the surrogate of the first round; later rounds fit its spec again.
+        dataset: all rows so far, at least one of them ok.
+        evaluate: rows of points, (q, d) in the problem's units, of the round whose number is given.
+        optimizer: finds where the surrogate is least.
+        batches: how many points each round evaluates; at least one round.
+        seed: fixes every bit, whoever evaluates.
+    """
+    done: list[Round] = []
+    for number, n in enumerate(batches):
+        X, kappa = propose(fitted, dataset, optimizer, n, seed + number)
+        lower, upper = fitted.interval(X)
+        rows = evaluate(number, X)
+        done.append(Round(rows, fitted.predict(X), lower, upper, kappa))
+        dataset = dataset.append(rows)
+        fitted = fitted.spec.fit(dataset, jax.random.fold_in(jax.random.key(seed), number))
+    return Refinement(tuple(done), fitted)
+
+
+def propose(
+    fitted: FittedSurrogate, dataset: Dataset, optimizer: MultiStartOptimizer, n: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The points to evaluate next, the first of them the minimizer of the prediction.
+
+    Returns:
+        X: (q, d) in the problem's units, with q <= n: a discrete space may have fewer that are new.
+        kappa: (q,) how far each explores.
+    """
+    kappas = exploration_weights(n)
+    known = dataset.space.encode(dataset.X)
+    best = dataset.space.encode(dataset.ok.X[np.argsort(dataset.ok.y, kind="stable")[:N_ROW_STARTS]])
+    chosen, weights = np.empty((0, dataset.n_dims)), []
+    for kappa, points in zip(kappas, optimizer.candidates(fitted, kappas, best, seed), strict=True):
+        valid = dataset.space.encode(dataset.space.decode(points))  # on the steps of the space
+        new = np.flatnonzero(distinct(valid, known, FRESH) & distinct(valid, chosen, APART))
+        if len(new):
+            chosen = np.vstack([chosen, valid[new[0]]])
+            weights.append(kappa)
+    return dataset.space.decode(chosen), np.array(weights)

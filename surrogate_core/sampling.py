@@ -1,0 +1,64 @@
+"""Initial designs: where to evaluate the black box before anything is known. Points of the unit cube, (n, d)."""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import numpy as np
+from scipy.stats import qmc
+
+Sampling = Literal["sobol", "latin_hypercube", "random", "grid"]
+
+
+def sample(sampling: Sampling, n_samples: int, n_dims: int, seed: int) -> np.ndarray:
+    """Points of the unit cube by the named design.
+
+    Args:
+        sampling: "sobol" (scrambled; Owen 1998), "latin_hypercube" (McKay et al. 1979), "random" or "grid".
+        n_samples: how many points; a grid has at most so many, as its sides are whole.
+        n_dims: the dimension d.
+        seed: fixes every bit; a grid has no use for it.
+
+    Returns:
+        (n_samples, d) in [0, 1].
+
+    Raises:
+        ValueError: an unknown design or no points asked for.
+    """
+    if sampling not in _DESIGNS:
+        raise ValueError(f"sampling: expected one of {', '.join(get_args(Sampling))}, got {sampling!r}")
+    if n_samples < 1:
+        raise ValueError(f"n_samples: expected an integer >= 1, got {n_samples!r}")
+    return _DESIGNS[sampling](n_samples, n_dims, seed)
+
+
+def _sobol(n: int, d: int, seed: int) -> np.ndarray:
+    # Drawn to the next power of two: the same first n points as any other draw, without scipy's warning on balance.
+    return qmc.Sobol(d, scramble=True, rng=seed).random_base2(max(0, (n - 1).bit_length()))[:n]
+
+
+def _latin_hypercube(n: int, d: int, seed: int) -> np.ndarray:
+    return qmc.LatinHypercube(d, rng=seed).random(n)
+
+
+def _random(n: int, d: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).random((n, d))
+
+
+def _grid(n: int, d: int, seed: int) -> np.ndarray:
+    sides = [1] * d
+    while True:
+        shortest = int(np.argmin(sides))
+        longer = [side + (i == shortest) for i, side in enumerate(sides)]
+        if np.prod([float(side) for side in longer]) > n:
+            break
+        sides = longer
+    axes = [np.linspace(0, 1, side) if side > 1 else np.array([0.5]) for side in sides]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, d)
+
+
+_DESIGNS: dict[str, Callable[[int, int, int], np.ndarray]] = {
+    "sobol": _sobol,
+    "latin_hypercube": _latin_hypercube,
+    "random": _random,
+    "grid": _grid,
+}

@@ -1,0 +1,1 @@
+"""Surrogates: frozen specs, what they fit, and their files."""

@@ -1,0 +1,75 @@
+"""A fitted surrogate as files: `model.safetensors` for its arrays, `model.json` for its spec. No pickle, nothing fitted."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors
+
+from surrogate_core.space import SearchSpace
+from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
+from surrogate_core.surrogates.gaussian_process import GPSurrogate
+from surrogate_core.surrogates.output import Output
+
+SCHEMA = 1
+ARRAYS, SPEC = "model.safetensors", "model.json"
+SURROGATES: dict[str, type[Surrogate]] = {spec.kind: spec for spec in (GPSurrogate,)}
+
+
+def surrogate_files(fitted: FittedSurrogate) -> dict[str, bytes]:
+    """File name to content; equal surrogates give equal bytes."""
+    arrays = fitted.state._asdict()
+    output = arrays.pop("output")
+    arrays |= {f"output.{name}": value for name, value in output._asdict().items()}
+    about = {
+        "schema": SCHEMA,
+        "surrogate": fitted.spec.to_config(),
+        "space": fitted.space.to_config(),
+        "diagnostics": fitted.diagnostics,
+    }
+    return {
+        ARRAYS: safetensors.save({name: np.asarray(array) for name, array in arrays.items()}),
+        SPEC: orjson.dumps(about, option=orjson.OPT_INDENT_2) + b"\n",
+    }
+
+
+def surrogate_from_files(files: dict[str, bytes]) -> FittedSurrogate:
+    """The inverse of `surrogate_files`: it predicts bit for bit what was saved.
+
+    Raises:
+        ValueError: a file is missing, damaged, or not one of ours.
+    """
+    try:
+        about: dict[str, Any] = orjson.loads(files[SPEC])
+        if about["schema"] != SCHEMA:
+            raise ValueError(f"expected schema {SCHEMA}, got {about['schema']!r}")
+        config = dict(about["surrogate"])
+        spec = SURROGATES[config.pop("kind")](**config)
+        arrays = safetensors.load(files[ARRAYS])
+        output = Output(**{name: arrays.pop(f"output.{name}") for name in Output._fields})
+        state = spec.State(**arrays, output=output)
+        return FittedSurrogate(spec, SearchSpace.from_config(about["space"]), state, about["diagnostics"])
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:  # orjson's error is a ValueError
+        raise ValueError(f"model: expected {ARRAYS} and {SPEC} as saved by this project, got {error!r}") from error
+
+
+def save_surrogate(fitted: FittedSurrogate, folder: Path) -> None:
+    """Writes the files of a fitted surrogate to a folder, made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in surrogate_files(fitted).items():
+        (folder / name).write_bytes(content)
+
+
+def load_surrogate(folder: str | Path) -> FittedSurrogate:
+    """Reads a fitted surrogate from a folder.
+
+    Raises:
+        ValueError: a file is missing, damaged, or not one of ours; the message names the folder.
+    """
+    paths = {name: Path(folder) / name for name in (ARRAYS, SPEC)}
+    try:
+        return surrogate_from_files({name: path.read_bytes() for name, path in paths.items()})
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder}: {error}") from error

@@ -1,0 +1,1 @@
+"""Tuning the surrogate itself: a search over specs, never one twice, resumed from its journal."""

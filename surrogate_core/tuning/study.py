@@ -1,0 +1,164 @@
+"""A search over a finite grid of designs by Optuna's TPE sampler: in synchronous batches, never one design twice.
+
+Proposals depend on the seed and on the values told, never on who evaluated when; so a study that was killed is replayed
+from its journal, which answers what had ended without evaluating it again.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import optuna
+import orjson
+from optuna.distributions import CategoricalDistribution
+from optuna.samplers import TPESampler
+from optuna.trial import TrialState
+
+from surrogate_core.journal import Journal
+
+MAX_REPEATS = 20  # proposals already tried before an untried design is drawn in their place
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One design and what came of it; the value is NaN where it failed."""
+
+    number: int
+    params: Mapping[str, Any]
+    value: float
+    status: Literal["ok", "failed"]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """All trials in the order they were told, and how often the sampler proposed one that had been tried."""
+
+    trials: tuple[Trial, ...]
+    n_duplicates: int
+
+    @property
+    def best(self) -> Trial:
+        """The trial of the least value.
+
+        Raises:
+            ValueError: every trial failed.
+        """
+        ok = [trial for trial in self.trials if trial.status == "ok"]
+        if not ok:
+            raise ValueError(f"expected at least one trial to succeed, got {self.trials[0].reason} (and the like)")
+        return min(ok, key=lambda trial: trial.value)
+
+
+def search(
+    objective: Callable[[Mapping[str, Any]], float],
+    space: Mapping[str, Sequence[Any]],
+    *,
+    n_trials: int,
+    batch: int,
+    seed: int,
+    first: Mapping[str, Any] | None = None,
+    journal: Journal | None = None,
+    on_trial: Callable[[Trial, int], None] | None = None,
+) -> Study:
+    """Minimizes an objective over the grid of a space.
+
+    Args:
+        objective: a design's value; a ValueError it raises is a failed trial.
+        space: name to the values it may take.
+        n_trials: distinct designs to try; fewer where the grid has fewer.
+        batch: designs proposed before any of them is told.
+        seed: fixes every proposal.
+        first: a design of the grid to try before all others.
+        journal: remembers each trial when it starts and when it ends.
+        on_trial: called with each trial as it is told, and how many there will be.
+    """
+    n_designs = math.prod(len(values) for values in space.values())
+    n_trials = min(n_trials, n_designs)
+    # Choices go to Optuna by their place, so that any JSON value can be one.
+    distributions: dict[str, Any] = {n: CategoricalDistribution(range(len(v))) for n, v in space.items()}
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        sampler = TPESampler(seed=seed, multivariate=True, constant_liar=True, n_startup_trials=max(5, n_trials // 3))
+        study = optuna.create_study(sampler=sampler)
+        untried = _untried(space, seed)
+        if first is not None:
+            study.enqueue_trial({name: list(values).index(first[name]) for name, values in space.items()})
+        tried: dict[str, Trial] = {}
+        n_duplicates = 0
+        while len(tried) < n_trials:
+            asked: list[tuple[optuna.Trial, dict[str, Any]]] = []
+            for _ in range(min(batch, n_trials - len(tried))):
+                for _repeat in range(MAX_REPEATS):
+                    trial = study.ask(distributions)
+                    params = {name: space[name][place] for name, place in trial.params.items()}
+                    known = tried.get(_key(params))
+                    if known is None and all(params != other for _, other in asked):
+                        break
+                    n_duplicates += 1
+                    _tell(study, trial, known)
+                else:
+                    taken = {*tried, *(_key(other) for _, other in asked)}
+                    places = next(places for places in untried if _key(_at(space, places)) not in taken)
+                    study.enqueue_trial(places)
+                    trial = study.ask(distributions)
+                    params = _at(space, places)
+                asked.append((trial, params))
+            for trial, params in asked:
+                ended = _evaluate(objective, params, len(tried), journal)
+                tried[_key(params)] = ended
+                _tell(study, trial, ended)
+                if on_trial is not None:
+                    on_trial(ended, n_trials)
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+    return Study(tuple(tried.values()), n_duplicates)
+
+
+def _evaluate(
+    objective: Callable[[Mapping[str, Any]], float], params: dict[str, Any], number: int, journal: Journal | None
+) -> Trial:
+    key = f"trial/{_key(params)}"
+    if journal is not None and key in journal:
+        record = journal[key]
+    else:
+        if journal is not None:
+            journal.start(key)
+        try:
+            value = float(objective(params))
+            reason = "" if math.isfinite(value) else f"not a finite number: {value}"
+        except ValueError as error:  # a design that the data rules out, such as a logarithm of negative values
+            value, reason = math.nan, str(error)
+        record = {"value": None if reason else value, "reason": reason}
+        if journal is not None:
+            journal.end(key, record)
+    failed = record["value"] is None
+    value = math.nan if failed else record["value"]
+    return Trial(number, params, value, "failed" if failed else "ok", record["reason"])
+
+
+def _tell(study: optuna.Study, trial: optuna.Trial, ended: Trial | None) -> None:
+    if ended is None or ended.status == "failed":  # none: proposed twice within one batch
+        study.tell(trial, state=TrialState.FAIL)
+    else:
+        study.tell(trial, ended.value)
+
+
+def _untried(space: Mapping[str, Sequence[Any]], seed: int) -> Any:
+    """Every design of the grid as places, in an order fixed by the seed."""
+    designs = [
+        dict(zip(space, places, strict=True)) for places in itertools.product(*(range(len(v)) for v in space.values()))
+    ]
+    return [designs[i] for i in np.random.default_rng(seed).permutation(len(designs))]
+
+
+def _at(space: Mapping[str, Sequence[Any]], places: Mapping[str, int]) -> dict[str, Any]:
+    return {name: space[name][place] for name, place in places.items()}
+
+
+def _key(params: Mapping[str, Any]) -> str:
+    return orjson.dumps(params, option=orjson.OPT_SORT_KEYS).decode()

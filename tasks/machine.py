@@ -1,0 +1,19 @@
+"""What the last bits of linear algebra, and compiled code, depend on: instruction set and thread count."""
+
+import os
+import platform
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def machine() -> dict[str, str]:
+    """A description that differs where results may."""
+    features = platform.processor()
+    cpu = Path("/proc/cpuinfo")
+    if cpu.is_file():
+        lines = cpu.read_text(encoding="utf-8", errors="replace").splitlines()
+        features = next((line for line in lines if line.lower().startswith(("flags", "features"))), features)
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    settings = {name: os.environ.get(name, "") for name in ("XLA_FLAGS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    return {"architecture": platform.machine(), "features": features, "threads": str(threads), **settings}

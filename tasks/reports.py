@@ -1,0 +1,138 @@
+"""A stage's report, read from the files it wrote, so that what MLflow shows cannot disagree with what is on disk."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from matplotlib.figure import Figure
+
+from surrogate_core.dataset import Dataset
+from tasks import pictures
+from tasks.keys import DATASET, EVALUATIONS, MODEL, OPTIMUM, RECOMMENDATION, STAGES, TUNING, VALIDATION
+from tasks.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Report:
+    """Flat metrics, tables and figure makers of one stage, and one line that says how it went."""
+
+    stage: str
+    line: str
+    metrics: dict[str, float] = field(default_factory=dict)
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    figures: dict[str, Callable[[], Figure]] = field(default_factory=dict)
+
+
+def read_report(stage: str, workspace: Workspace) -> Report:
+    """The report of a stage whose files are there.
+
+    Raises:
+        SettingsError: one of them is missing.
+    """
+    return _READERS[stage](workspace)
+
+
+def is_done(stage: str, workspace: Workspace) -> bool:
+    """Whether all that the stage writes is there."""
+    return all((workspace.out / path).exists() for path in STAGES[stage].outs)
+
+
+def recommendation(workspace: Workspace) -> dict[str, Any]:
+    """The final answer, as the tune stage wrote it."""
+    return _json(workspace, RECOMMENDATION)
+
+
+def _collect(workspace: Workspace) -> Report:
+    rows = Dataset.from_bytes(workspace.read([DATASET])[DATASET])
+    sign = workspace.settings.problem.sign
+    best = float(sign * rows.y[rows.best_index])
+    n_failed = int((rows.status == "failed").sum())
+    failed = f", {n_failed} failed ({rows.reason[rows.status == 'failed'][0]})" if n_failed else ""
+    metrics = {
+        "n_samples": rows.n_samples,
+        "n_failed": n_failed,
+        "best_sample": best,
+        "mean": float(sign * rows.ok.y.mean()),
+        "std": float(rows.ok.y.std()),
+    }
+    return Report("collect", f"{rows.n_samples} samples, the best {best:.4g}{failed}", metrics)
+
+
+def _fit(workspace: Workspace) -> Report:
+    about = orjson.loads(workspace.read([MODEL])[f"{MODEL}/model.json"])
+    told = about["diagnostics"]
+    lengthscales = told.get("lengthscales", {})
+    metrics = {name: float(value) for name, value in told.items() if isinstance(value, int | float)}
+    metrics |= {f"lengthscale.{name}": value for name, value in lengthscales.items()}
+    surrogate = about["surrogate"]
+    return Report("fit", f"{surrogate['kind']} ({surrogate['kernel']}) on {told['n_rows']} rows", metrics)
+
+
+def _validate(workspace: Workspace) -> Report:
+    found = _json(workspace, VALIDATION)
+    failed = [g for g in found["gates"] if not g["passed"]]
+    verdict = "gates passed" if not failed else "FAILED " + ", ".join(f"{g['name']} {g['bound']:g}" for g in failed)
+    numbers = found["metrics"]
+    metrics = {**numbers, "gates_passed": float(found["passed"])}
+    line = f"R² {numbers['r2']:.3f}, 95 % coverage {numbers['coverage_95']:.0%}, {verdict}"
+    return Report(
+        "validate",
+        line,
+        metrics,
+        {"held_out": found["held_out"]},
+        {"parity": lambda: pictures.parity(found)},
+    )
+
+
+def _optimize(workspace: Workspace) -> Report:
+    found = _json(workspace, OPTIMUM)
+    evaluations = Dataset.from_bytes(workspace.read([EVALUATIONS])[EVALUATIONS])
+    metrics = _numbers(found, ("measured", "promised", "lower", "upper", "gain", "n_evaluations", "n_failed"))
+    line = f"{evaluations.n_samples} evaluations, {found['best_sample']['measured']:.4g} → {found['measured']:.4g}"
+    return Report(
+        "optimize",
+        line,
+        metrics,
+        {"rounds": found["rounds"], "evaluations": found["evaluations"]},
+        {"rounds": lambda: pictures.rounds(found)},
+    )
+
+
+def _tune(workspace: Workspace) -> Report:
+    found, final = _json(workspace, TUNING), recommendation(workspace)
+    metrics = {
+        "champion.nlpd": found["champion"]["metrics"]["nlpd"],
+        "challenger.nlpd": found["challenger"]["metrics"]["nlpd"],
+        "challenger_is_better": float(found["challenger_is_better"]),
+        "n_trials": len(found["trials"]),
+        "n_duplicates": found["n_duplicates"],
+        **_numbers(final, ("measured", "promised", "lower", "upper", "gain", "n_evaluations", "n_failed"), "final."),
+    }
+    verdict = "a better spec" if found["challenger_is_better"] else "the champion stays"
+    figures: dict[str, Callable[[], Figure]] = {"trials": lambda: pictures.trials(found)}
+    problem = workspace.settings.problem
+    if problem.figure is not None:
+        draw = problem.figure_maker
+        figures["designs"] = lambda: draw(
+            {"best sample": final["best_sample"]["params"], "optimized design": final["params"]}
+        )
+    line = f"{len(found['trials'])} specs, {verdict}; measured {final['measured']:.4g}"
+    return Report("tune", line, metrics, {"trials": found["trials"], "evaluations": found["evaluations"]}, figures)
+
+
+def _json(workspace: Workspace, path: str) -> dict[str, Any]:
+    return orjson.loads(workspace.read([path])[path])
+
+
+def _numbers(report: dict[str, Any], names: tuple[str, ...], prefix: str = "") -> dict[str, float]:
+    return {prefix + name: float(report[name]) for name in names if report.get(name) is not None}
+
+
+_READERS: dict[str, Callable[[Workspace], Report]] = {
+    "collect": _collect,
+    "fit": _fit,
+    "validate": _validate,
+    "optimize": _optimize,
+    "tune": _tune,
+}

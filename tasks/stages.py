@@ -1,0 +1,306 @@
+"""The five stages: what each computes of the files it reads, as the files it writes. Each is one thin Prefect task."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from typing import Any
+
+import jax
+import numpy as np
+import orjson
+
+from surrogate_core.collection import evaluate_points
+from surrogate_core.dataset import Dataset
+from surrogate_core.evaluation import Evaluator
+from surrogate_core.journal import Journal
+from surrogate_core.refinement import Refinement, refine
+from surrogate_core.sampling import sample
+from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
+from surrogate_core.surrogates.files import surrogate_files, surrogate_from_files
+from surrogate_core.tuning.study import Trial, search
+from surrogate_core.validation.cross_validation import cross_validate
+from surrogate_core.validation.gates import judge
+from tasks.errors import StageFailed
+from tasks.files import StageFiles
+from tasks.keys import (
+    CHAMPION,
+    DATASET,
+    EVALUATIONS,
+    MODEL,
+    OPTIMIZED,
+    OPTIMUM,
+    RECOMMENDATION,
+    TUNED_EVALUATIONS,
+    TUNING,
+    VALIDATION,
+)
+from tasks.workspace import Workspace
+
+Progress = Callable[[int, int, str], None]
+"""Called with what is done, what there is to do, and a few words on how it goes."""
+
+
+def collect(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
+    """Places points by the sampling design and evaluates them."""
+    settings = workspace.settings
+    space, asked = settings.problem.search_space, settings.collect
+    X = space.decode(sample(asked.sampling, asked.n_samples, space.n_dims, asked.seed))
+    with _evaluation(workspace, "collect", key) as evaluate:
+        rows = evaluate(X, "sample", progress, 0, len(X))
+    if not (rows.status == "ok").any():
+        workspace.journal("collect", key).unlink(missing_ok=True)  # so that the next run tries them again
+        raise StageFailed(f"collect: all {len(X)} evaluations failed, the first with: {rows.reason[0]}")
+    if len(rows.ok.y) < settings.validate.folds:
+        failure = rows.reason[rows.status == "failed"][0]
+        raise StageFailed(
+            f"collect: {rows.ok.n_samples} of {len(X)} evaluations succeeded, and validate.folds needs "
+            f"{settings.validate.folds}; the first failure: {failure}"
+        )
+    return {DATASET: rows.to_bytes()}
+
+
+def fit(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
+    """Fits the champion spec to the dataset."""
+    asked = workspace.settings.fit
+    try:
+        fitted = asked.spec.fit(_dataset(workspace, DATASET), jax.random.key(asked.seed))
+    except ValueError as error:  # the data does not suit the spec
+        raise StageFailed(f"fit.surrogate.{error}") from error
+    return _in_folder(MODEL, surrogate_files(fitted))
+
+
+def validate(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
+    """Cross-validates the model's spec and judges it by the gates."""
+    settings = workspace.settings
+    spec, dataset = _model(workspace, MODEL).spec, _dataset(workspace, DATASET)
+    checked = cross_validate(spec, dataset, settings.validate.folds, settings.validate.seed)
+    gates = judge(checked.metrics, settings.gates.bounds)
+    sign = settings.problem.sign
+    table = [
+        {name: value if name == "fold" else sign * value for name, value in row.items()} for row in checked.table()
+    ]
+    report = {
+        "metrics": checked.metrics,
+        "passed": all(gate.passed for gate in gates),
+        "gates": [asdict(gate) for gate in gates],
+        "n_rows": dataset.ok.n_samples,
+        "surrogate": spec.to_config(),
+        "held_out": table,
+    }
+    return {VALIDATION: _json(report)}
+
+
+def optimize(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
+    """Proposes designs in rounds, evaluates them and learns from them."""
+    settings = workspace.settings
+    failed = [gate for gate in orjson.loads(workspace.read([VALIDATION])[VALIDATION])["gates"] if not gate["passed"]]
+    if failed and settings.gates.on_fail == "stop":
+        verdicts = ", ".join(f"{g['name']} {g['bound']:g} (it is {g['value']:.3g})" for g in failed)
+        raise StageFailed(f"optimize: the model fails {verdicts}; collect more, tune it, or set gates.on_fail to warn")
+    dataset, asked = _dataset(workspace, DATASET), settings.optimize
+    batches = [asked.evaluations_per_round] * asked.rounds
+    with _evaluation(workspace, "optimize", key) as evaluate:
+        found = _refine(workspace, _model(workspace, MODEL), dataset, batches, asked.seed, evaluate, progress)
+    sign = settings.problem.sign
+    table = _proposals(found, sign)
+    report = {
+        "best_sample": _design(dataset, sign),
+        **_outcome(dataset, found.evaluations, table, sign),
+        "n_evaluations": found.evaluations.n_samples,
+        "n_failed": int((found.evaluations.status == "failed").sum()),
+        "rounds": _rounds(table, dataset, sign),
+        "evaluations": table,
+    }
+    return {
+        EVALUATIONS: found.evaluations.to_bytes(),
+        **_in_folder(OPTIMIZED, surrogate_files(found.fitted)),
+        OPTIMUM: _json(report),
+    }
+
+
+def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
+    """Searches specs for a challenger to the champion, optimizes by the best, and recommends a design."""
+    settings = workspace.settings
+    asked, sign = settings.tune, settings.problem.sign
+    samples, optimum = _dataset(workspace, DATASET), orjson.loads(workspace.read([OPTIMUM])[OPTIMUM])
+    dataset = samples.append(_dataset(workspace, EVALUATIONS))
+    champion = _model(workspace, MODEL).spec
+
+    def check(spec: Surrogate) -> Any:
+        return cross_validate(spec, dataset, settings.validate.folds, settings.validate.seed)
+
+    def nlpd(params: Any) -> float:
+        return check(replace(champion, **params)).metrics["nlpd"]
+
+    def tell(trial: Trial, total: int) -> None:
+        progress(trial.number + 1, total + asked.evaluations, "specs")
+
+    first = {name: getattr(champion, name) for name in asked.space}
+    known = all(first[name] in values for name, values in asked.space.items())
+    with Journal(workspace.journal("tune", key)) as journal:
+        study = search(
+            nlpd,
+            asked.space,
+            n_trials=asked.n_trials,
+            batch=asked.batch,
+            seed=asked.seed,
+            first=first if known else None,
+            journal=journal,
+            on_trial=tell,
+        )
+    challenger = replace(champion, **study.best.params)
+    defended, challenged = check(champion), check(challenger)
+    advantage = challenged.log_density - defended.log_density
+    error = float(advantage.std(ddof=1) / np.sqrt(len(advantage)))
+    promoted = bool(challenger != champion and advantage.mean() > error)
+
+    per_round = settings.optimize.evaluations_per_round
+    batches = [min(per_round, asked.evaluations - done) for done in range(0, asked.evaluations, per_round)]
+    model = challenger.fit(dataset, jax.random.key(asked.seed))
+    with _evaluation(workspace, "tune", key) as evaluate:
+        found = _refine(workspace, model, dataset, batches, asked.seed, evaluate, progress, len(study.trials))
+    winner = challenger if promoted else champion
+    everything = dataset.append(found.evaluations)
+    final = found.fitted if winner == challenger else winner.fit(everything, jax.random.key(asked.seed))
+
+    table = _proposals(found, sign)
+    tuning = {
+        "champion": {"surrogate": champion.to_config(), "metrics": defended.metrics},
+        "challenger": {"surrogate": challenger.to_config(), "metrics": challenged.metrics},
+        "challenger_is_better": promoted,
+        "advantage": {"mean_log_density": float(advantage.mean()), "standard_error": error},
+        "n_duplicates": study.n_duplicates,
+        "trials": [
+            {"number": t.number, **t.params, "nlpd": None if t.status == "failed" else t.value, "reason": t.reason}
+            for t in study.trials
+        ],
+        "evaluations": table,
+    }
+    recommendation = {
+        "best_sample": optimum["best_sample"],
+        **_outcome(samples, everything.take(range(samples.n_samples, everything.n_samples)),
+                   optimum["evaluations"] + table, sign),
+        "surrogate": winner.to_config(),
+        "challenger_is_better": promoted,
+        "gates_passed": orjson.loads(workspace.read([VALIDATION])[VALIDATION])["passed"],
+        "n_evaluations": everything.n_samples,
+        "n_failed": int((everything.status == "failed").sum()),
+    }  # fmt: skip
+    return {
+        TUNED_EVALUATIONS: found.evaluations.to_bytes(),
+        **_in_folder(CHAMPION, surrogate_files(final)),
+        TUNING: _json(tuning),
+        RECOMMENDATION: _json(recommendation),
+    }
+
+
+BODIES: dict[str, Callable[[Workspace, str, Progress], StageFiles]] = {
+    body.__name__: body for body in (collect, fit, validate, optimize, tune)
+}
+
+Evaluate = Callable[[np.ndarray, str, Progress, int, int], Dataset]
+
+
+@contextmanager
+def _evaluation(workspace: Workspace, stage: str, key: str) -> Iterator[Evaluate]:
+    """Evaluates points under a stage's journal."""
+    problem, execution = workspace.settings.problem, workspace.settings.execution.spec
+    space, black_box = problem.search_space, problem.black_box
+    with (
+        Journal(workspace.journal(stage, key)) as journal,
+        Evaluator(black_box, execution, problem.timeout, problem.retries, journal) as evaluator,
+    ):
+
+        def evaluate(X: np.ndarray, label: str, progress: Progress, before: int, total: int) -> Dataset:
+            def on_progress(done: int, _: int) -> None:
+                progress(before + done, total, "evaluations")
+
+            return evaluate_points(evaluator, space, X, label, sign=problem.sign, on_progress=on_progress)
+
+        yield evaluate
+
+
+def _refine(
+    workspace: Workspace,
+    fitted: FittedSurrogate,
+    dataset: Dataset,
+    batches: list[int],
+    seed: int,
+    evaluate: Evaluate,
+    progress: Progress,
+    before: int = 0,
+) -> Refinement:
+    def rows(number: int, X: np.ndarray) -> Dataset:
+        done = before + sum(batches[:number])
+        return evaluate(X, f"round-{number}", progress, done, before + sum(batches))
+
+    return refine(fitted, dataset, rows, workspace.settings.optimize.optimizer, batches=batches, seed=seed)
+
+
+def _proposals(found: Refinement, sign: float) -> list[dict[str, Any]]:
+    """A row for each evaluation: what the surrogate promised before it was measured, in the user's direction."""
+    table = []
+    for number, one in enumerate(found.rounds):
+        for i in range(one.rows.n_samples):
+            lower, upper = sorted((sign * one.lower[i], sign * one.upper[i]))
+            ok = one.rows.status[i] == "ok"
+            table.append(
+                {
+                    "round": number + 1,
+                    "kappa": float(one.kappa[i]),
+                    "promised": float(sign * one.predicted[i]),
+                    "lower": float(lower),
+                    "upper": float(upper),
+                    "measured": float(sign * one.rows.y[i]) if ok else None,
+                    "reason": str(one.rows.reason[i]),
+                    "params": one.rows.space.params(one.rows.X[i]),
+                }
+            )
+    return table
+
+
+def _rounds(table: list[dict[str, Any]], dataset: Dataset, sign: float) -> list[dict[str, Any]]:
+    """A row a round: the promise of its first proposal, which follows the prediction alone, and the best so far."""
+    best = dataset.y[dataset.best_index]
+    rounds = []
+    for number in dict.fromkeys(row["round"] for row in table):
+        rows = [row for row in table if row["round"] == number]
+        best = min([best, *(sign * row["measured"] for row in rows if row["measured"] is not None)])
+        told = {name: rows[0][name] for name in ("round", "promised", "lower", "upper", "measured")}
+        rounds.append({**told, "best_so_far": float(sign * best)})
+    return rounds
+
+
+def _design(dataset: Dataset, sign: float) -> dict[str, Any]:
+    best = dataset.best_index
+    return {"params": dataset.space.params(dataset.X[best]), "measured": float(sign * dataset.y[best])}
+
+
+def _outcome(samples: Dataset, new: Dataset, table: list[dict[str, Any]], sign: float) -> dict[str, Any]:
+    """The best design of all that was measured, what was promised of it, and what it gained on the best sample."""
+    best_sample = samples.y[samples.best_index]
+    ok = (new.status == "ok").any()
+    if not ok or new.y[new.best_index] >= best_sample:
+        return {"found_by": "collect", "promised": None, **_design(samples, sign), "gain": 0.0}
+    row = table[new.best_index]
+    best = new.y[new.best_index]
+    gain = float((best_sample - best) / abs(best_sample)) if best_sample else None
+    promised = {name: row[name] for name in ("promised", "lower", "upper")}
+    return {"found_by": "surrogate", **promised, **_design(new, sign), "gain": gain}
+
+
+def _dataset(workspace: Workspace, path: str) -> Dataset:
+    return Dataset.from_bytes(workspace.read([path])[path])
+
+
+def _model(workspace: Workspace, folder: str) -> FittedSurrogate:
+    files = workspace.read([folder])
+    return surrogate_from_files({path.removeprefix(f"{folder}/"): content for path, content in files.items()})
+
+
+def _in_folder(folder: str, files: StageFiles) -> StageFiles:
+    return {f"{folder}/{name}": content for name, content in files.items()}
+
+
+def _json(report: Any) -> bytes:
+    return orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n"

@@ -1,0 +1,238 @@
+"""MLflow, which only observes: runs, metrics, pictures and models, published from the reports on disk.
+
+All of it goes through a client and a run id, never the thread's active run, which does not follow work elsewhere. Nothing
+here changes a result, and a cached result is published like a fresh one.
+"""
+
+import os
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import mlflow
+import mlflow.data
+import pandas as pd
+import psutil
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunStatus, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature, infer_signature
+
+import surrogate_core
+from surrogate_core.dataset import Dataset
+from surrogate_core.performance.profiler import Cost
+from surrogate_core.surrogates.files import load_surrogate
+from tasks.errors import BadInput
+from tasks.files import write_file
+from tasks.keys import CHAMPION, DATASET, EVALUATIONS, STAGES, TUNED_EVALUATIONS
+from tasks.pictures import png
+from tasks.reports import Report
+from tasks.workspace import Workspace, anchor, git_revision
+
+EXPERIMENT = "surrogate"
+MODEL_NAME = "surrogate"
+REQUIREMENTS = (
+    "jax",
+    "jaxlib",
+    "numpy",
+    "optax",
+    "orjson",
+    "pandas",
+    "pyarrow",
+    "safetensors",
+    "scikit-learn",
+    "scipy",
+)
+
+
+class TrackingUnreachable(BadInput):
+    """MLflow's store does not answer; the message says which and what to do."""
+
+
+def tracking_uri(root: Path) -> str:
+    """`MLFLOW_TRACKING_URI`, or the SQLite file of the project."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{anchor(root) / 'mlruns' / 'mlflow.db'}"
+
+
+def open_store(root: Path) -> tuple[MlflowClient, str]:
+    """A client of the store and the id of the project's experiment; both are made if need be.
+
+    Raises:
+        TrackingUnreachable: a store was named and does not answer.
+    """
+    uri = tracking_uri(root)
+    mlflow.set_tracking_uri(uri)
+    client = MlflowClient(uri)
+    folder = anchor(root) / "mlruns"
+    folder.mkdir(exist_ok=True)
+    try:
+        with FileLock(folder / "store.lock"):  # processes that make one database at once break it
+            experiment = client.get_experiment_by_name(EXPERIMENT)
+            if experiment is not None:
+                return client, experiment.experiment_id
+            local = None if os.environ.get("MLFLOW_TRACKING_URI") else (folder / "artifacts").as_uri()
+            return client, client.create_experiment(EXPERIMENT, artifact_location=local)
+    except MlflowException as error:
+        first = str(error).splitlines()[0][:200]
+        raise TrackingUnreachable(
+            f"MLFLOW_TRACKING_URI: expected a reachable MLflow store, got no use of {uri} ({first}); "
+            "start it, or unset the variable to use the local one"
+        ) from error
+
+
+class Tracker:
+    """One MLflow run, which a pipeline, or the stages of one `dvc repro`, publish to."""
+
+    def __init__(self, workspace: Workspace, client: MlflowClient, run_id: str):
+        self.workspace = workspace
+        self.client = client
+        self.run_id = run_id
+
+    @classmethod
+    def start(cls, workspace: Workspace, tags: Mapping[str, str] | None = None) -> "Tracker":
+        """Opens a new run with the settings as its parameters."""
+        client, experiment = open_store(workspace.root)
+        run = client.create_run(experiment, tags={**_tags(workspace), **(tags or {})})
+        tracker = cls(workspace, client, run.info.run_id)
+        params = [Param(name, str(value)[:6000]) for name, value in _flat(asdict(workspace.settings)).items()]
+        client.log_batch(tracker.run_id, params=params)
+        return tracker
+
+    @classmethod
+    def join(cls, workspace: Workspace, dvc_process: str) -> "Tracker":
+        """Opens the run that the other stages of one `dvc repro` publish to, or starts it."""
+        client, experiment = open_store(workspace.root)
+        digest = workspace.settings.digest
+        where = f"tags.`dvc.process` = '{dvc_process}' and tags.`params.digest` = '{digest}'"
+        found = client.search_runs([experiment], where, max_results=1)
+        if not found:
+            return cls.start(workspace, {"dvc.process": dvc_process})
+        client.update_run(found[0].info.run_id, status=RunStatus.to_string(RunStatus.RUNNING))
+        return cls(workspace, client, found[0].info.run_id)
+
+    def published(self) -> set[str]:
+        """The stages that the run has already."""
+        tags = self.client.get_run(self.run_id).data.tags
+        return {name.removeprefix("cache.") for name in tags if name.startswith("cache.")}
+
+    def publish(self, report: Report, cache: Literal["hit", "miss", "skipped by dvc"], cost: Cost | None) -> None:
+        """Logs a stage: metrics, tables, pictures, what it cost, and whether it came from the cache."""
+        values = {f"{report.stage}.{name}": value for name, value in report.metrics.items()}
+        if cost is not None:
+            values |= {f"cost.{report.stage}.{name}": value for name, value in asdict(cost).items()}
+        now = int(time.time() * 1000)
+        metrics = [Metric(name, float(value), now, 0) for name, value in values.items()]
+        for row in report.tables.get("rounds", ()):  # a curve a metric
+            numbers = {name: value for name, value in row.items() if isinstance(value, float)}
+            metrics += [Metric(f"rounds.{name}", value, now, row["round"]) for name, value in numbers.items()]
+        self.client.log_batch(self.run_id, metrics=metrics, tags=[RunTag(f"cache.{report.stage}", cache)])
+        for name, draw in report.figures.items():
+            picture = pictures_folder(self.workspace) / f"{name}.png"
+            write_file(picture, png(draw()))
+            self.client.log_artifact(self.run_id, str(picture), "pictures")
+        for path in STAGES[report.stage].outs:
+            if path.endswith(".json"):
+                self.client.log_artifact(self.run_id, str(self.workspace.out / path), "reports")
+        if report.stage == "collect":
+            self._log_dataset(DATASET, "collected")
+        if report.stage == "optimize":
+            self._log_dataset(EVALUATIONS, "evaluated")
+        if report.stage == "tune":
+            self._log_dataset(TUNED_EVALUATIONS, "evaluated")
+            self._log_trials(report.tables["trials"])
+            self._log_model()
+
+    def end(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
+        self.client.set_terminated(self.run_id, status)
+
+    def tag(self, **tags: str) -> None:
+        self.client.log_batch(self.run_id, tags=[RunTag(name, value[:5000]) for name, value in tags.items()])
+
+    def _log_dataset(self, path: str, context: str) -> None:
+        rows = Dataset.from_bytes(self.workspace.read([path])[path])
+        made = mlflow.data.from_numpy(rows.X, targets=rows.y, name=Path(path).stem, digest=rows.digest[:32])
+        tags = [InputTag("mlflow.data.context", context), InputTag("sha256", rows.digest)]
+        self.client.log_inputs(self.run_id, datasets=[DatasetInput(made._to_mlflow_entity(), tags)])
+
+    def _log_trials(self, trials: list[dict[str, Any]]) -> None:
+        experiment = self.client.get_run(self.run_id).info.experiment_id
+        now = int(time.time() * 1000)
+        for trial in trials:
+            number, nlpd, reason = trial["number"], trial["nlpd"], trial["reason"]
+            tags = {"mlflow.parentRunId": self.run_id, "mlflow.runName": f"spec-{number + 1}", "reason": reason}
+            run_id = self.client.create_run(experiment, tags=tags).info.run_id
+            params = [Param(k, str(v)) for k, v in trial.items() if k not in ("number", "nlpd", "reason")]
+            metrics = [] if nlpd is None else [Metric("nlpd", nlpd, now, 0)]
+            self.client.log_batch(run_id, metrics=metrics, params=params)
+            self.client.set_terminated(run_id, "FAILED" if nlpd is None else "FINISHED")
+
+    def _log_model(self) -> None:
+        """Logs and registers `data/champion`, by code and files; the alias @champion is moved by --promote alone."""
+        folder = self.workspace.out / CHAMPION
+        fitted = load_surrogate(folder)
+        rows = Dataset.from_bytes(self.workspace.read([DATASET])[DATASET])
+        example = pd.DataFrame(rows.X[:3], columns=list(rows.space.names))
+        told = pd.DataFrame({"prediction": fitted.predict(rows.X[:3]), "uncertainty": fitted.uncertainty(rows.X[:3])})
+        signature: ModelSignature = infer_signature(example, told)
+        with mlflow.start_run(run_id=self.run_id):
+            logged = mlflow.pyfunc.log_model(
+                name="champion",
+                python_model=str(Path(__file__).with_name("model.py")),
+                artifacts={"surrogate": str(folder)},
+                code_paths=[str(Path(next(iter(surrogate_core.__path__))))],
+                signature=signature,
+                input_example=example,
+                pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
+                registered_model_name=MODEL_NAME,
+            )
+        self.tag(**{"model.uri": logged.model_uri})
+        self.client.update_run(self.run_id, status=RunStatus.to_string(RunStatus.RUNNING))
+
+
+def pictures_folder(workspace: Workspace) -> Path:
+    """Where the pictures of the last run are, for people; they are drawn anew and not versioned."""
+    foreign = workspace.out != workspace.root
+    return workspace.out / "pictures" if foreign else workspace.root / "runs" / "pictures"
+
+
+def promote_latest(root: Path) -> str:
+    """Moves @champion to the newest registered version and returns that version."""
+    client, _ = open_store(root)
+    versions = client.search_model_versions(f"name = '{MODEL_NAME}'")
+    newest = max(versions, key=lambda found: int(found.version))
+    client.set_registered_model_alias(MODEL_NAME, "champion", newest.version)
+    return str(newest.version)
+
+
+def dvc_process() -> str | None:
+    """The DVC process that runs this stage, as `pid:start`; None when there is none."""
+    if not os.environ.get("DVC_STAGE"):
+        return None
+    for parent in psutil.Process().parents():
+        try:
+            if any(Path(word).name == "dvc" for word in parent.cmdline()[:3]) or "dvc" in parent.cmdline()[:3]:
+                return f"{parent.pid}:{parent.create_time():.2f}"
+        except psutil.Error:
+            continue
+    return None
+
+
+def _tags(workspace: Workspace) -> dict[str, str]:
+    return {
+        "git.revision": git_revision(workspace.root),
+        "params.digest": workspace.settings.digest,
+        "outputs": str(workspace.out),
+        "host": platform.node(),
+    }
+
+
+def _flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in section.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat

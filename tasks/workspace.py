@@ -1,0 +1,108 @@
+"""Where things are: the project's files, the outputs of a run, and the home of all that may be thrown away."""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.errors import BadInput
+from tasks.files import StageFiles, write_file
+from tasks.settings import Settings
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folders of one command.
+
+    Args:
+        root: the project: where params.yaml, dvc.yaml and the black box are.
+        out: below it the outputs are written: the root itself, or `runs/DIGEST` for foreign settings.
+        settings: what is run.
+    """
+
+    root: Path
+    out: Path
+    settings: Settings
+
+    @classmethod
+    def of(cls, root: Path, settings: Settings, *, foreign: bool) -> "Workspace":
+        root = root.resolve()
+        return cls(root, root / "runs" / settings.digest[:12] if foreign else root, settings)
+
+    @property
+    def home(self) -> Path:
+        """`.surrogate`, shared by the copies of the project in which `dvc exp run --queue` works."""
+        return anchor(self.root) / ".surrogate"
+
+    @property
+    def results(self) -> Path:
+        """The result cache."""
+        return self.home / "results"
+
+    def journal(self, stage: str, key: str) -> Path:
+        return self.home / "journal" / f"{stage}-{key}.jsonl"
+
+    def read(self, paths: Iterable[str]) -> StageFiles:
+        """Content of files and folders by path below `out`.
+
+        Raises:
+            BadInput: one is missing.
+        """
+        files: StageFiles = {}
+        for path in paths:
+            place = self.out / path
+            found = sorted(p for p in place.iterdir() if p.is_file()) if place.is_dir() else [place]
+            for file in found:
+                try:
+                    files[file.relative_to(self.out).as_posix()] = file.read_bytes()
+                except OSError as error:
+                    message = f"{file}: expected the output of an earlier stage, got {error.strerror}; run that first"
+                    raise BadInput(message) from error
+        return files
+
+    def write(self, files: Mapping[str, bytes], outs: Iterable[str]) -> None:
+        """Writes a stage's files below `out`, each whole or not at all; one that is already the same is left alone.
+
+        Args:
+            files: path to content.
+            outs: the stage's files and folders; what else is in one of its folders is not its output any more.
+        """
+        for folder in (self.out / path for path in outs if (self.out / path).is_dir()):
+            for file in folder.iterdir():
+                if file.relative_to(self.out).as_posix() not in files:
+                    file.unlink()
+        for path, content in files.items():
+            target = self.out / path
+            if not (target.is_file() and target.read_bytes() == content):
+                write_file(target, content)
+
+    def check_writable(self) -> None:
+        """Raises:
+        BadInput: the outputs or the home cannot be written, found before any work is done.
+        """
+        for folder in (self.out, self.home):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
+            except OSError as error:
+                raise BadInput(f"{folder}: expected a folder that can be written, got {error.strerror}") from error
+
+
+def anchor(root: Path) -> Path:
+    """The project's own folder, also from a copy of it in which `dvc exp run --queue` or `--temp` works."""
+    return Path(os.environ.get("DVC_ROOT") or root).resolve()
+
+
+def git_revision(root: Path) -> str:
+    """The checked-out commit, marked `-dirty` where files differ from it; empty outside a git repository."""
+    described = subprocess.run(
+        ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return described.stdout.strip()

@@ -1,0 +1,359 @@
+"""Pools: one contract over all executors; then what processes alone can promise."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import threading
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from blackboxes import UnprintableError, act, is_running, running_script, wait_until
+
+from surrogate_core.execution import ExecutorSpec, Outcome, Pool, open_pool
+
+KINDS = ["serial", "threads", "processes"]
+PROCESSES = ExecutorSpec("processes", 2)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def pool(kind: str) -> Iterator[Pool]:
+    with open_pool(act, ExecutorSpec(kind, 2)) as pool:
+        yield pool
+
+
+def one(pool: Pool, *argument: Any) -> Outcome:
+    return pool.run([argument])[0]
+
+
+# The contract of every executor
+
+
+def test_outcomes_come_in_the_order_of_the_arguments(pool: Pool) -> None:
+    arguments = [("sleep", 0.2 if i == 0 else 0.0) for i in range(5)]
+    assert pool.run(arguments) == [Outcome(seconds, "ok", "") for _, seconds in arguments]
+
+
+def test_no_arguments_give_no_outcomes(pool: Pool) -> None:
+    assert pool.run([]) == []
+
+
+@pytest.mark.parametrize(
+    ("argument", "reason"),
+    [
+        (("raise", ValueError("negative thickness")), "ValueError: negative thickness"),
+        (("raise", ValueError()), "ValueError"),
+        (("raise", ValueError("two\n  lines\tand more ")), "ValueError: two lines and more"),
+        (("raise", KeyError("a")), "KeyError: 'a'"),
+        (
+            ("raise", RuntimeError("<X object at 0x7f4c539347c0> with code 0x1F")),
+            "RuntimeError: <X object at 0x...> with code 0x1F",
+        ),
+        (("raise", OSError("bad name \udc80")), "OSError: bad name ?"),
+        (("raise", GeneratorExit("stopped")), "GeneratorExit: stopped"),
+        (("sys.exit", 3), "SystemExit: 3"),
+        (("unpicklable error", "with a lock"), "UnpicklableError: with a lock"),
+        (("unprintable error", ""), f"{UnprintableError.__name__}: <exception str() failed>"),
+        (("no such act", None), "KeyError: 'no such act'"),
+    ],
+    ids=lambda value: str(value[0]) if isinstance(value, tuple) else None,
+)
+def test_an_exception_is_an_outcome_with_one_line(pool: Pool, argument: Any, reason: str) -> None:
+    outcome = one(pool, *argument)
+    assert (outcome.value, outcome.status) == (None, "error")
+    assert outcome.reason.startswith(reason)
+    assert outcome.reason == " ".join(outcome.reason.split())
+    outcome.reason.encode()
+    assert one(pool, "return", 1).value == 1, "the pool goes on"
+
+
+def test_a_long_reason_is_cut(pool: Pool) -> None:
+    reason = one(pool, "raise", ValueError("x" * 1000)).reason
+    assert len(reason) == 300
+    assert reason.endswith("...")
+
+
+def test_starts_and_ends_are_told_here_and_only_free_workers_get_work(kind: str, pool: Pool) -> None:
+    n, in_flight, most = 6, set[int](), 0
+    told: list[tuple[str, int]] = []
+    here = threading.get_ident()
+
+    def on_start(i: int) -> None:
+        nonlocal most
+        assert threading.get_ident() == here
+        told.append(("start", i))
+        in_flight.add(i)
+        most = max(most, len(in_flight))
+
+    def on_end(i: int, outcome: Outcome) -> None:
+        assert threading.get_ident() == here
+        told.append(("end", i))
+        in_flight.remove(i)
+        assert outcome == Outcome(0.05, "ok", "")
+
+    pool.run([("sleep", 0.05)] * n, on_start, on_end)
+    assert [i for what, i in told if what == "start"] == list(range(n))
+    assert sorted(i for what, i in told if what == "end") == list(range(n))
+    assert most == (1 if kind == "serial" else 2)
+
+
+def test_workers_stay_warm(pool: Pool) -> None:
+    def workers() -> set[tuple[int, int]]:
+        found = [outcome.value for outcome in pool.run([("whereabouts", None)] * 4)]
+        return {(worker["pid"], worker["thread"]) for worker in found}
+
+    pool.run([("sleep", 0.1)] * 2)
+    assert len(workers() | workers() | workers()) <= 2
+
+
+@pytest.mark.parametrize("callback", ["on_start", "on_end"])
+def test_an_exception_in_a_callback_stops_the_run_and_the_next_is_clean(pool: Pool, callback: str) -> None:
+    def stop(i: int, *_: Any) -> None:
+        if i == 1:
+            raise LookupError("stop")
+
+    with pytest.raises(LookupError, match="stop"):
+        pool.run([("return", i) for i in range(4)], **{callback: stop})
+    assert [outcome.value for outcome in pool.run([("return", "clean")] * 3)] == ["clean"] * 3
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"kind": "fork"}, "executor: expected one of 'serial', 'threads', 'processes', got 'fork'"),
+        ({"n_workers": 0}, "n_workers: expected an integer >= 1, got 0"),
+        ({"n_workers": 1.5}, "n_workers: expected an integer >= 1, got 1.5"),
+        ({"n_workers": True}, "n_workers: expected an integer >= 1, got True"),
+    ],
+)
+def test_a_wrong_spec_says_what_was_expected(spec: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ExecutorSpec(**spec)
+
+
+@pytest.mark.parametrize("kind", ["serial", "threads"])
+def test_a_timeout_needs_processes(kind: str) -> None:
+    message = f"timeout: needs executor 'processes', which alone can stop a call, got '{kind}'"
+    with pytest.raises(ValueError, match=message), open_pool(act, ExecutorSpec(kind), timeout=1):
+        pass
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
+def test_a_timeout_is_a_number_of_seconds(timeout: float) -> None:
+    with pytest.raises(ValueError, match=r"timeout: expected a number of seconds > 0, got"):
+        open_pool(act, PROCESSES, timeout).__enter__()
+
+
+# What processes alone can promise
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Pool]:
+    with open_pool(act, PROCESSES, timeout=1) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize(
+    ("argument", "outcome"),
+    [
+        (("sleep", 60), Outcome(None, "timeout", "timeout: no result within 1 s")),
+        (("exit", 3), Outcome(None, "died", "worker died: exit status 3")),
+        (("exit", 0), Outcome(None, "died", "worker died: exit status 0")),
+        (("die", signal.SIGKILL), Outcome(None, "died", "worker died: signal 9")),
+        (("die", signal.SIGSEGV), Outcome(None, "died", "worker died: signal 11")),
+        (("die", signal.SIGSTOP), Outcome(None, "timeout", "timeout: no result within 1 s")),
+        (("raise", KeyboardInterrupt()), Outcome(None, "died", "worker died: exit status 1")),
+    ],
+    ids=str,
+)
+def test_a_lost_worker_is_an_outcome_and_is_replaced(processes: Pool, argument: Any, outcome: Outcome) -> None:
+    outcomes = processes.run([argument, ("return", 1), ("return", 2)])
+    assert outcomes == [outcome, Outcome(1, "ok", ""), Outcome(2, "ok", "")]
+    assert processes.run([argument])[0] == outcome, "the same again: the reason is deterministic"
+
+
+def test_a_returned_value_that_cannot_travel_is_an_error(processes: Pool) -> None:
+    outcome = one(processes, "unpicklable", None)
+    assert (outcome.status, outcome.reason) == ("error", "TypeError: cannot pickle '_thread.lock' object")
+
+
+def test_a_worker_that_died_between_two_runs_does_not_stop_the_pool() -> None:
+    with open_pool(act, ExecutorSpec("processes", 1)) as pool:
+        first = one(pool, "whereabouts", None).value["pid"]
+        os.kill(first, signal.SIGKILL)
+        outcomes = pool.run([("whereabouts", None)] * 3)
+    assert {outcome.status for outcome in outcomes} <= {"ok", "died"}
+    assert outcomes[-1].value["pid"] != first
+
+
+def test_the_clock_does_not_count_the_start_of_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow_to_import.py").write_text("import time\ntime.sleep(1.2)\ndef double(x):\n    return 2 * x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with open_pool(__import__("slow_to_import").double, ExecutorSpec(n_workers=1), timeout=1) as pool:
+        assert pool.run([21]) == [Outcome(42, "ok", "")]
+
+
+def test_workers_find_what_the_parent_finds_and_have_one_thread_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path / "first")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    with open_pool(act, PROCESSES) as pool:
+        worker = one(pool, "whereabouts", None).value
+    assert [folder for folder in sys.path if folder] == [folder for folder in worker["path"] if folder in sys.path]
+    assert worker["path"][-1] == str(tmp_path), "the working folder comes last"
+    assert worker["omp"] == "1"
+    assert worker["sigint_ignored"]
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+    assert "MKL_NUM_THREADS" not in os.environ
+
+
+def test_workers_start_when_they_are_needed_and_are_gone_afterwards() -> None:
+    before = set(multiprocessing.active_children())
+    with open_pool(act, ExecutorSpec("processes", 2)) as pool:
+        assert set(multiprocessing.active_children()) == before
+        pool.run([("return", 0)])
+        assert len(set(multiprocessing.active_children()) - before) == 1
+        pool.run([("sleep", 0.01), ("exit", 1), ("sleep", 0.01)])
+        assert len(set(multiprocessing.active_children()) - before) <= 2
+    assert set(multiprocessing.active_children()) == before
+
+
+def test_a_timeout_also_ends_the_programs_that_the_call_started() -> None:
+    with open_pool(act, ExecutorSpec("processes", 1), timeout=1) as pool:
+        found: list[psutil.Process] = []
+
+        def look(_: int) -> None:
+            threading.Thread(target=wait_for_program).start()
+
+        def wait_for_program() -> None:
+            wait_until(lambda: [p for p in psutil.Process().children(recursive=True) if p.name() == "sleep"])
+            found.extend(p for p in psutil.Process().children(recursive=True) if p.name() == "sleep")
+
+        assert pool.run([("program", 60)], look)[0].status == "timeout"
+    assert len(found) == 1
+    wait_until(lambda: not is_running(found[0]))
+
+
+def test_a_function_that_cannot_be_imported_by_name_is_refused() -> None:
+    def local(x: float) -> float:
+        return x
+
+    for function, name in [(lambda x: x, "<lambda>"), (local, "local"), (threading.Lock().__enter__, "__enter__")]:
+        message = f"function: must be importable by name to run in processes (got {name}); use executor 'threads'"
+        with pytest.raises(ValueError, match=re.escape(message)), open_pool(function, PROCESSES):
+            pass
+        with open_pool(function, ExecutorSpec("serial")) as pool:
+            assert len(pool.run([1])) == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (None, "ModuleNotFoundError: No module named 'ghost'"),
+        ("raise ImportError('no licence')", "ImportError: no licence"),
+        ("import os; os._exit(5)", "worker died: exit status 5"),
+    ],
+)
+def test_a_function_that_workers_cannot_import_is_an_error_and_no_endless_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str | None, reason: str
+) -> None:
+    ghost = types.ModuleType("ghost")
+    exec("def f(x): return x", ghost.__dict__)
+    monkeypatch.setitem(sys.modules, "ghost", ghost)
+    if source is not None:
+        (tmp_path / "ghost.py").write_text(source)
+        monkeypatch.syspath_prepend(tmp_path)
+    with open_pool(ghost.f, PROCESSES) as pool, pytest.raises(RuntimeError) as caught:
+        pool.run([1, 2])
+    assert str(caught.value).startswith(f"the worker process could not start ({reason}): the function must be")
+
+
+def test_an_argument_that_cannot_travel_is_the_callers_mistake(processes: Pool) -> None:
+    with pytest.raises((pickle.PicklingError, TypeError)):
+        one(processes, "return", threading.Lock())
+    assert one(processes, "return", 1).value == 1
+
+
+PRINTING = """
+import json
+from blackboxes import act
+from surrogate_core.execution import ExecutorSpec, open_pool
+
+with open_pool(act, ExecutorSpec("processes", 1)) as pool:
+    outcome = pool.run([("print", "noise")])[0]
+print(json.dumps(outcome.status))
+"""
+
+
+def test_what_a_black_box_prints_does_not_reach_standard_output() -> None:
+    with running_script(PRINTING) as process:
+        out, err = process.communicate(timeout=60)
+    assert json.loads(out) == "ok"
+    assert err.split() == ["noise", "noise"]
+
+
+INTERRUPTED = """
+import sys
+from blackboxes import act
+from surrogate_core.execution import ExecutorSpec, open_pool
+
+try:
+    with open_pool(act, ExecutorSpec(sys.argv[1], 2)) as pool:
+        pool.run([(sys.argv[2], 600), ("sleep", 600)], on_start=lambda i: print(i, flush=True))
+except KeyboardInterrupt:
+    sys.exit(7)
+"""
+
+
+def has_started_both(process: subprocess.Popen[str]) -> bool:
+    assert process.stdout is not None
+    return {process.stdout.readline(), process.stdout.readline()} == {"0\n", "1\n"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("signal_number", "status"), [(signal.SIGINT, 7), (signal.SIGTERM, -signal.SIGTERM), (signal.SIGKILL, -9)]
+)
+def test_a_stopped_parent_leaves_no_process_behind(signal_number: int, status: int) -> None:
+    children: list[psutil.Process] = []
+
+    def has_started_program() -> bool:
+        children[:] = psutil.Process(process.pid).children(recursive=True)
+        return any(child.name() == "sleep" for child in children)
+
+    with running_script(INTERRUPTED, "processes", "program") as process:
+        assert has_started_both(process)
+        wait_until(has_started_program)
+        os.killpg(process.pid, signal_number)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == status
+    assert "Traceback" not in err
+    assert len(children) >= 3, "two workers and the program of one"
+    wait_until(lambda: not any(map(is_running, children)))
+
+
+@pytest.mark.slow
+def test_ctrl_c_does_not_wait_for_threads() -> None:
+    with running_script(INTERRUPTED, "threads", "sleep") as process:
+        assert has_started_both(process)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert process.returncode == 7
