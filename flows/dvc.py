@@ -1,4 +1,4 @@
-"""Keeping `dvc status` clean: what `surrogate run` wrote is committed under the stages of dvc.yaml, in the background."""
+"""Keeping `dvc status` clean: what `surrogate run` wrote is committed under the stages of dvc.yaml, meanwhile."""
 
 import os
 import queue

@@ -18,7 +18,7 @@ from tasks.files import StageFiles
 from tasks.keys import STAGES, stage_key
 from tasks.reports import is_done, read_report
 from tasks.stages import BODIES, Progress
-from tasks.tracking import Tracker, dvc_process
+from tasks.tracking import Cache, Status, Tracker, dvc_process
 from tasks.workspace import Workspace
 
 TRANSIENT = (OSError, EOFError)  # a worker pool that broke, a disk that was full: worth another try
@@ -59,7 +59,7 @@ def run_stages(workspace: Workspace, stages: Sequence[str], view: View | None = 
         session = Session(workspace, view or Silent(), tracker, committer)
         token = _session.set(session)
         stack.callback(_session.reset, token)
-        status = "FAILED"
+        status: Status = "FAILED"
         try:
             named = pipeline if len(stages) > 1 else pipeline.with_options(name=stages[0])
             named(list(stages), workspace.settings.digest)
@@ -101,7 +101,7 @@ def _run_stage(stage: str, session: Session) -> None:
         workspace.write(files, STAGES[stage].outs)
     workspace.journal(stage, key).unlink(missing_ok=True)
     report = read_report(stage, workspace)
-    cache = "hit" if hit else "miss"
+    cache: Cache = "hit" if hit else "miss"
     session.costs[stage] = (cache, cost)
     session.view.end(report, cache, cost)
     session.committer.add(stage)
@@ -117,13 +117,10 @@ def _task(stage: str, body: Callable[[Workspace, str, Progress], StageFiles]) ->
         return body(workspace, key, progress)
 
     work.__doc__ = body.__doc__
-    return task(
-        work,
-        retries=RETRIES,
-        retry_delay_seconds=RETRY_SECONDS,
-        retry_condition_fn=_is_transient,
-        **stage_options(stage),
+    make = task(
+        retries=RETRIES, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=_is_transient, **stage_options(stage)
     )
+    return make(work)
 
 
 _TASKS = {stage: _task(stage, body) for stage, body in BODIES.items()}

@@ -6,7 +6,7 @@ X: (n, d); y: (n,), NaN where an evaluation failed. Everything minimizes: y is t
 import hashlib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from surrogate_core.space import Float, SearchSpace
+from surrogate_core.space import SearchSpace
 
 SCHEMA = 1
 STATUSES = ("ok", "failed")
@@ -38,9 +38,9 @@ class Dataset:
 
     X: np.ndarray
     y: np.ndarray
-    space: SearchSpace = field(default=None)  # type: ignore[assignment]
-    status: np.ndarray = field(default=None)  # type: ignore[assignment]
-    reason: np.ndarray = field(default=None)  # type: ignore[assignment]
+    space: SearchSpace = None  # type: ignore[assignment] # never None once made
+    status: np.ndarray = None  # type: ignore[assignment]
+    reason: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         X, y = np.array(self.X, dtype=float, ndmin=2), np.array(self.y, dtype=float, ndmin=1)
@@ -147,6 +147,4 @@ _COLUMNS = ("X", "y", "status", "reason")
 def _space_of(X: np.ndarray) -> SearchSpace:
     low, high = X.min(axis=0), X.max(axis=0)
     # A constant column has no width of its own.
-    return SearchSpace(
-        {f"x{i + 1}": Float(a, b if b > a else a + 1.0) for i, (a, b) in enumerate(zip(low, high, strict=True))}
-    )
+    return SearchSpace.from_bounds([(a, b if b > a else a + 1.0) for a, b in zip(low, high, strict=True)])

@@ -1,4 +1,4 @@
-"""Cache keys: a stage's result is known by everything it depends on. The same list, less the machine, is in dvc.yaml."""
+"""Cache keys: a stage's result is known by all it depends on. The same list, less the machine, is in dvc.yaml."""
 
 import hashlib
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Pictures of reports: what people would rather look at than read. Drawn without a display, and without global state."""
+"""Pictures of reports: what people would rather look at than read. Drawn without a display or global state."""
 
 import io
 from typing import Any

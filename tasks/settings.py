@@ -1,4 +1,4 @@
-"""params.yaml, parsed once into frozen, typed `Settings`. A mistake is one line: its path, what was expected, what came."""
+"""params.yaml, parsed once into frozen, typed `Settings`; a mistake is one line: path, expectation, what came."""
 
 import difflib
 import hashlib
@@ -7,7 +7,7 @@ from dataclasses import MISSING, asdict, fields
 from functools import reduce
 from operator import getitem
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import orjson
 from pydantic import ConfigDict, Field, Strict, TypeAdapter, ValidationError, create_model
@@ -283,7 +283,7 @@ def _line(mistake: ErrorDetails, path: str, shape: type) -> str:
         return f"{where}: {_unknown(keys[-1], _known(shape, keys[:-1]))}"
     if kind.startswith("missing"):
         return f"{where}: expected a value, got none"
-    a = "an integer" if isinstance(got, int) else "a number"
+    a = "an integer" if _hint(shape, keys) is int else "a number"
     expected = _EXPECTED.get(kind, mistake["msg"]).format(a=a, **mistake.get("ctx", {}))
     return f"{where}: expected {expected}, got {_said(got)}"
 
@@ -292,6 +292,12 @@ def _known(shape: Any, keys: Sequence[str]) -> list[str]:
     for key in keys:
         shape = get_type_hints(shape)[key]
     return [f.name for f in fields(shape)]
+
+
+def _hint(shape: Any, keys: Sequence[str]) -> Any:
+    """The type that a setting is declared with, less its constraints."""
+    hint = reduce(lambda at, key: get_type_hints(at)[key], keys, shape)
+    return next((kind for kind in (int, float) if kind in (hint, *get_args(hint))), None)
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:

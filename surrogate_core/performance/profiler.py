@@ -71,10 +71,10 @@ class _CompilerClock:
                 self._listening = True
             return self._seconds
 
-    def _hear(self, event: str, duration: float, **_: object) -> None:
+    def _hear(self, event: str, duration_secs: float, **_: str | int) -> None:
         if event.startswith("/jax/core/compile/"):  # tracing, lowering and compiling or loading what was compiled
             with self._lock:
-                self._seconds += duration
+                self._seconds += duration_secs
 
 
 _compiler = _CompilerClock()

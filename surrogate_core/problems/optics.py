@@ -74,8 +74,10 @@ def spectra(designs: Mapping[str, Mapping[str, float]]) -> "Figure":
     axes = figure.subplots()
     for (name, thicknesses), color in zip(curves.items(), _COLORS, strict=False):
         spectrum = reflectance(thicknesses)
-        style = {"color": color, "lw": 2.2 if name == list(curves)[-1] else 1.4}
-        axes.plot(WAVELENGTHS, 100 * spectrum, label=f"{name}: mean {100 * spectrum.mean():.2f} %", **style)
+        width = 2.2 if name == list(curves)[-1] else 1.4
+        axes.plot(
+            WAVELENGTHS, 100 * spectrum, label=f"{name}: mean {100 * spectrum.mean():.2f} %", color=color, lw=width
+        )
     axes.set(xlabel="wavelength (nm)", ylabel="reflectance (%)", ylim=(0, None), xlim=(400, 700))
     axes.set_title("Half at normal incidence, half at 45°", fontsize=10)
     axes.legend(frameon=False)

@@ -25,7 +25,7 @@ from surrogate_core.surrogates.output import Transform, from_latent, log_slope, 
 
 @dataclass(frozen=True)
 class Surrogate(ABC):
-    """A surrogate's hyperparameters. Subclasses are final, and all that they do is a function of arrays and this spec."""
+    """A surrogate's hyperparameters. Subclasses are final; what they do is a function of arrays and this spec."""
 
     kind: ClassVar[str]
     State: ClassVar[type]  # a NamedTuple of arrays and an Output named `output`

@@ -1,4 +1,4 @@
-"""A fitted surrogate as files: `model.safetensors` for its arrays, `model.json` for its spec. No pickle, nothing fitted."""
+"""A fitted surrogate as files: `model.safetensors` for its arrays, `model.json` for its spec; no pickle."""
 
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,8 @@ Notation: U: (N, d) unit-cube rows, padded from n to N; z: (N,) standardized val
 l: (d,) lengthscales; s2: output scale; e: noise variance; K = s2 C + e I; L L' = K; a = K^-1 z. A padded row is
 independent of all others and has unit variance, so that it changes neither likelihood nor prediction.
 
-Sources: Rasmussen & Williams, "Gaussian Processes for Machine Learning" (2006), eqs. 2.25, 2.26, 2.30, 5.9; priors scaled
-by dimension: Hvarfner et al. (2024), arXiv:2402.02229, section 4.
+Sources: Rasmussen & Williams, "Gaussian Processes for Machine Learning" (2006), eqs. 2.25, 2.26, 2.30, 5.9; priors
+scaled by dimension: Hvarfner et al. (2024), arXiv:2402.02229, section 4.
 """
 
 from collections.abc import Callable
@@ -23,24 +23,26 @@ from scipy.optimize import minimize
 from surrogate_core.dataset import Dataset
 from surrogate_core.precision import float64
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate, bucket
-from surrogate_core.surrogates.output import Output, fit_output, to_latent
+from surrogate_core.surrogates.output import AnyArray, Output, fit_output, to_latent
 
 Kernel = Literal["matern52", "matern32", "matern12", "rbf", "matern"]
 Prior = Literal["dimension_scaled", "flat"]
 
 # Bounds of l, s2 and e in unit-cube and standardized coordinates. The least noise keeps K well conditioned.
 BOUNDS = ((5e-3, 2e2), (1e-3, 1e3), (1e-8, 1.0))
+# The posterior has many modes: of so many draws a start, this far from the prior in log units, the best are followed.
+SCREENED, SPREAD = 8, 1.5
 JITTERS = (0.0, 1e-8, 1e-6, 1e-4)  # added to the diagonal in turn until the factorization succeeds
 
 
 class GPState(NamedTuple):
-    U: Array
-    w: Array
-    a: Array
-    L_inverse: Array
-    lengthscales: Array
-    output_scale: Array
-    noise: Array
+    U: AnyArray
+    w: AnyArray
+    a: AnyArray
+    L_inverse: AnyArray
+    lengthscales: AnyArray
+    output_scale: AnyArray
+    noise: AnyArray
     output: Output
 
 
@@ -54,7 +56,7 @@ class GPSurrogate(Surrogate):
         prior: on the logarithms of the hyperparameters: "dimension_scaled" (Hvarfner et al. 2024) or "flat".
         length_scale: the first start's lengthscale in unit-cube units; by default the prior's mode.
         noise_level: the first start's noise variance in standardized units.
-        n_starts: starts of the hyperparameter search, the first from the prior's mode, the others drawn from it.
+        n_starts: starts of the hyperparameter search, one from the prior's mode, the others the best of many draws.
         max_iterations: L-BFGS-B iterations a start.
 
     Raises:
@@ -68,7 +70,7 @@ class GPSurrogate(Surrogate):
     prior: Prior = "dimension_scaled"
     length_scale: float | None = None
     noise_level: float | None = None
-    n_starts: int = 4
+    n_starts: int = 8
     max_iterations: int = 200
 
     def __post_init__(self) -> None:
@@ -98,12 +100,13 @@ class GPSurrogate(Surrogate):
         mean, precision = self._log_prior(d)
         low, high = np.log([*[BOUNDS[0]] * d, BOUNDS[1], BOUNDS[2]]).T
         generator = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.key(0) if key is None else key)))
-        starts = mean + generator.standard_normal((self.n_starts, d + 2)) * _START_SPREAD
-        starts[0] = mean
+        drawn = mean + generator.standard_normal((SCREENED * self.n_starts, d + 2)) * SPREAD
+        drawn = np.clip(drawn, low, high)
+        first = mean.copy()
         if self.length_scale is not None:
-            starts[0, :d] = np.log(self.length_scale)
+            first[:d] = np.log(self.length_scale)
         if self.noise_level is not None:
-            starts[0, d + 1] = np.log(self.noise_level)
+            first[d + 1] = np.log(self.noise_level)
 
         def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
             value, gradient = negative_log_posterior(self.kernel, theta, U, z, w, mean, precision)
@@ -111,10 +114,12 @@ class GPSurrogate(Surrogate):
                 return 1e25, np.zeros_like(theta)
             return float(value), np.asarray(gradient)
 
+        screened = np.argsort([loss(theta)[0] for theta in drawn], kind="stable")
+        starts = [np.clip(first, low, high), *drawn[screened[: self.n_starts - 1]]]
         ends = [
             minimize(loss, start, jac=True, method="L-BFGS-B", bounds=list(zip(low, high, strict=True)),
                      options={"maxiter": self.max_iterations})
-            for start in np.clip(starts, low, high)
+            for start in starts
         ]  # fmt: skip
         best = min(ends, key=lambda end: end.fun)
         for jitter in JITTERS:
@@ -124,8 +129,8 @@ class GPSurrogate(Surrogate):
         else:
             raise ValueError("fit: expected a covariance that can be factored, got none even with a jitter of 1e-4")
         lengthscales, output_scale, noise = np.exp(best.x[:d]), np.exp(best.x[d]), np.exp(best.x[d + 1]) + jitter
-        arrays = (U, w, a, L_inverse, lengthscales, output_scale, noise)
-        state = GPState(*(np.asarray(array) for array in arrays), output=Output(*map(np.asarray, output)))
+        state = GPState(U, w, a, L_inverse, lengthscales, output_scale, noise, output)
+        state = jax.tree.map(np.asarray, state)  # no array of 64 bits leaves this scope as JAX's
         diagnostics = {
             "n_rows": n,
             "negative_log_posterior": float(best.fun),
@@ -157,9 +162,6 @@ class GPSurrogate(Surrogate):
         mean = np.array([*[scaled] * d, 0.0, np.log(1e-4)])
         deviation = np.array([*[np.sqrt(3)] * d, 1.0, 3.0])
         return mean, deviation**-2.0 if self.prior == "dimension_scaled" else np.zeros(d + 2)
-
-
-_START_SPREAD = 1.0  # standard deviation of the starts around the prior's mode, in log units
 
 
 @partial(jax.jit, static_argnums=0)

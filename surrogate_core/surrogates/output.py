@@ -3,20 +3,21 @@
 z | u is Gaussian with mean m and variance v, so y is Gaussian where g is the identity and log-normal where g = log.
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 Transform = Literal["standardize", "log"]
+AnyArray: TypeAlias = Any  # numpy outside a compiled program, JAX inside
 
 
 class Output(NamedTuple):
     """The fitted numbers of a transform, part of a surrogate's state."""
 
-    shift: np.ndarray | Array
-    scale: np.ndarray | Array
+    shift: AnyArray
+    scale: AnyArray
 
 
 def fit_output(transform: Transform, y: np.ndarray) -> Output:

@@ -1,7 +1,7 @@
 """MLflow, which only observes: runs, metrics, pictures and models, published from the reports on disk.
 
-All of it goes through a client and a run id, never the thread's active run, which does not follow work elsewhere. Nothing
-here changes a result, and a cached result is published like a fresh one.
+All of it goes through a client and a run id, never the thread's active run, which does not follow work elsewhere.
+Nothing here changes a result, and a cached result is published like a fresh one.
 """
 
 import os
@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import mlflow
-import mlflow.data
 import pandas as pd
 import psutil
 from filelock import FileLock
 from mlflow import MlflowClient
+from mlflow.data.numpy_dataset import from_numpy
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature, infer_signature
@@ -36,6 +36,8 @@ from tasks.workspace import Workspace, anchor, git_revision
 
 EXPERIMENT = "surrogate"
 MODEL_NAME = "surrogate"
+Cache = Literal["hit", "miss", "skipped by dvc"]
+Status = Literal["FINISHED", "FAILED", "KILLED"]
 REQUIREMENTS = (
     "jax",
     "jaxlib",
@@ -120,7 +122,7 @@ class Tracker:
         tags = self.client.get_run(self.run_id).data.tags
         return {name.removeprefix("cache.") for name in tags if name.startswith("cache.")}
 
-    def publish(self, report: Report, cache: Literal["hit", "miss", "skipped by dvc"], cost: Cost | None) -> None:
+    def publish(self, report: Report, cache: Cache, cost: Cost | None) -> None:
         """Logs a stage: metrics, tables, pictures, what it cost, and whether it came from the cache."""
         values = {f"{report.stage}.{name}": value for name, value in report.metrics.items()}
         if cost is not None:
@@ -147,7 +149,7 @@ class Tracker:
             self._log_trials(report.tables["trials"])
             self._log_model()
 
-    def end(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
+    def end(self, status: Status) -> None:
         self.client.set_terminated(self.run_id, status)
 
     def tag(self, **tags: str) -> None:
@@ -155,7 +157,7 @@ class Tracker:
 
     def _log_dataset(self, path: str, context: str) -> None:
         rows = Dataset.from_bytes(self.workspace.read([path])[path])
-        made = mlflow.data.from_numpy(rows.X, targets=rows.y, name=Path(path).stem, digest=rows.digest[:32])
+        made = from_numpy(rows.X, targets=rows.y, name=Path(path).stem, digest=rows.digest[:32])
         tags = [InputTag("mlflow.data.context", context), InputTag("sha256", rows.digest)]
         self.client.log_inputs(self.run_id, datasets=[DatasetInput(made._to_mlflow_entity(), tags)])
 

@@ -1,4 +1,4 @@
-"""The logged model, as code: MLflow runs this file to load it. Its artifact is the folder a fitted surrogate is saved in."""
+"""The logged model, as code: MLflow runs this file to load it. Its artifact is a saved surrogate's folder."""
 
 from typing import Any
 
