@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tasks.errors import StageFailed, UserError
+from tasks.errors import BadInput, StageFailed, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -158,13 +158,12 @@ def main() -> None:
 def quiet(root: Path) -> None:
     """Sets what keeps the libraries quiet, offline and within the project; before they are imported."""
     from flows.server import quiet_environment
-    from tasks.workspace import anchor
+    from tasks.workspace import home_of
 
-    home = anchor(root) / ".surrogate"
+    home = home_of(root)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # the compilation cache logs pages about CPU features
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / "jax" / _compiler_identity()))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
     quiet_environment(home / "prefect")
 
 
@@ -180,33 +179,36 @@ def _compiler_identity() -> str:
 
 def _stages(stages: Sequence[str], params: str | None, overrides: Sequence[str], as_json: bool) -> None:
     began = time.perf_counter()
-    with _one_line_errors():
-        workspace = _workspace(params, overrides)
-        workspace.check_writable()
-        with _project_lock(workspace):
-            quiet(workspace.root)
-            from flows.server import begin
+    with _one_line_errors(), _project(params) as root:
+        from flows.server import begin
+        from tasks.workspace import check_writable, home_of
 
-            pending = begin(workspace.home / "prefect")
-            from rich.console import Console
+        pending = begin(home_of(root) / "prefect")  # it starts while the rest is imported
+        try:
+            workspace = _workspace(params, overrides)
+            check_writable(workspace.out)
+        except BaseException:
+            pending.close()
+            raise
+        from rich.console import Console
 
-            from flows.server import prefect_server
-            from flows.view import Lines, LiveTable, Silent, View
+        from flows.server import prefect_server
+        from flows.view import Lines, LiveTable, Silent, View
 
-            console = Console()
-            view: View = Silent()
-            if not as_json:
-                view = LiveTable(console, tuple(stages)) if console.is_terminal else Lines(console)
-            with prefect_server(workspace.home / "prefect", pending) as server:
-                from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+        console = Console()
+        view: View = Silent()
+        if not as_json:
+            view = LiveTable(console, tuple(stages)) if console.is_terminal else Lines(console)
+        with prefect_server(workspace.home / "prefect", pending) as server:
+            from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-                from flows.pipeline import run_stages
+            from flows.pipeline import run_stages
 
-                _only_warnings()
-                ready = time.perf_counter() - began
-                # The heartbeat's thread would be joined for a second at the end.
-                with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}), view:
-                    session = run_stages(workspace, stages, view)
+            _only_errors()
+            ready = time.perf_counter() - began
+            # The heartbeat's thread would be joined for a second at the end.
+            with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}), view:
+                session = run_stages(workspace, stages, view)
         _tell(session, console, as_json, ready, server.seconds, time.perf_counter() - began)
 
 
@@ -262,19 +264,28 @@ def _workspace(params: str | None, overrides: Sequence[str]) -> "Workspace":
 
 
 @contextmanager
-def _project_lock(workspace: "Workspace") -> Iterator[None]:
-    """One command at a time works in a folder; the lock goes with the process that holds it."""
+def _project(params: str | None) -> Iterator[Path]:
+    """The current folder, made ready and locked: one command at a time works in it.
+
+    The lock goes with the process that holds it. Nothing is written where there are no settings.
+    """
     from filelock import FileLock, Timeout
 
-    folder = workspace.root / ".surrogate"
-    folder.mkdir(exist_ok=True)
-    lock = FileLock(folder / "project.lock")
+    from tasks.workspace import check_writable, home_of
+
+    root = Path.cwd()
+    settings = Path(params) if params else root / "params.yaml"
+    if not settings.is_file():
+        raise BadInput(f"{settings}: expected a settings file, got none; work in a folder that has one, or name it")
+    quiet(root)
+    check_writable(root / ".surrogate", home_of(root))
+    lock = FileLock(root / ".surrogate" / "project.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise StageFailed(f"{workspace.root}: another run is working here; wait for it, or end it") from error
+        raise StageFailed(f"{root}: another run is working here; wait for it, or end it") from error
     try:
-        yield
+        yield root
     finally:
         lock.release()
 
@@ -295,7 +306,7 @@ def _exit(line: str, status: int) -> None:
     sys.exit(status)
 
 
-def _only_warnings() -> None:
+def _only_errors() -> None:
     """Prefect and MLflow tell of every step; a person sees the table."""
     for name in ("prefect", "mlflow", "alembic", "httpx"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -6,10 +6,13 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tasks.errors import BadInput
 from tasks.files import StageFiles, write_file
-from tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from tasks.settings import Settings  # it imports JAX, whose environment a command sets first
 
 
 @dataclass(frozen=True)
@@ -24,17 +27,16 @@ class Workspace:
 
     root: Path
     out: Path
-    settings: Settings
+    settings: "Settings"
 
     @classmethod
-    def of(cls, root: Path, settings: Settings, *, foreign: bool) -> "Workspace":
+    def of(cls, root: Path, settings: "Settings", *, foreign: bool) -> "Workspace":
         root = root.resolve()
         return cls(root, root / "runs" / settings.digest[:12] if foreign else root, settings)
 
     @property
     def home(self) -> Path:
-        """`.surrogate`, shared by the copies of the project in which `dvc exp run --queue` works."""
-        return anchor(self.root) / ".surrogate"
+        return home_of(self.root)
 
     @property
     def results(self) -> Path:
@@ -78,17 +80,25 @@ class Workspace:
             if not (target.is_file() and target.read_bytes() == content):
                 write_file(target, content)
 
-    def check_writable(self) -> None:
-        """Raises:
-        BadInput: the outputs or the home cannot be written, found before any work is done.
-        """
-        for folder in (self.out, self.home):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryFile(dir=folder):
-                    pass
-            except OSError as error:
-                raise BadInput(f"{folder}: expected a folder that can be written, got {error.strerror}") from error
+
+def check_writable(*folders: Path) -> None:
+    """Finds out, before any work is done, whether folders can be written; they are made if need be.
+
+    Raises:
+        BadInput: one cannot.
+    """
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise BadInput(f"{folder}: expected a folder that can be written, got {error.strerror}") from error
+
+
+def home_of(root: Path) -> Path:
+    """`.surrogate`, shared by the copies of the project in which `dvc exp run --queue` works."""
+    return anchor(root) / ".surrogate"
 
 
 def anchor(root: Path) -> Path:
