@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,7 +152,13 @@ def ui(port: int) -> None:
 
 def main() -> None:
     """The entry point."""
+    signal.signal(signal.SIGTERM, _interrupt)
     cli(prog_name="surrogate")
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    """Ends what a scheduler stops as cleanly as Ctrl-C does."""
+    raise KeyboardInterrupt
 
 
 def quiet(root: Path) -> None:
@@ -179,36 +185,33 @@ def _compiler_identity() -> str:
 
 def _stages(stages: Sequence[str], params: str | None, overrides: Sequence[str], as_json: bool) -> None:
     began = time.perf_counter()
-    with _one_line_errors(), _project(params) as root:
+    with _one_line_errors(), _project(params) as root, ExitStack() as stack:
+        from rich.console import Console
+
         from flows.server import begin
         from tasks.workspace import check_writable, home_of
 
-        pending = begin(home_of(root) / "prefect")  # it starts while the rest is imported
-        try:
+        console = Console(quiet=as_json)
+        with console.status("starting Prefect and the libraries"):
+            pending = begin(home_of(root) / "prefect")  # it starts while the rest is imported
+            stack.callback(pending.close)
             workspace = _workspace(params, overrides)
             check_writable(workspace.out)
-        except BaseException:
-            pending.close()
-            raise
-        from rich.console import Console
 
-        from flows.server import prefect_server
-        from flows.view import Lines, LiveTable, Silent, View
-
-        console = Console()
-        view: View = Silent()
-        if not as_json:
-            view = LiveTable(console, tuple(stages)) if console.is_terminal else Lines(console)
-        with prefect_server(workspace.home / "prefect", pending) as server:
             from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
             from flows.pipeline import run_stages
+            from flows.server import prefect_server
+            from flows.view import Lines, LiveTable, View
 
-            _only_errors()
-            ready = time.perf_counter() - began
+            server = stack.enter_context(prefect_server(workspace.home / "prefect", pending))
             # The heartbeat's thread would be joined for a second at the end.
-            with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}), view:
-                session = run_stages(workspace, stages, view)
+            stack.enter_context(temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}))
+            _only_errors()
+        ready = time.perf_counter() - began
+        view: View = LiveTable(console, tuple(stages)) if console.is_terminal else Lines(console)
+        with view:
+            session = run_stages(workspace, stages, view)
         _tell(session, console, as_json, ready, server.seconds, time.perf_counter() - began)
 
 

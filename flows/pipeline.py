@@ -77,17 +77,25 @@ def run_stages(workspace: Workspace, stages: Sequence[str], view: View | None = 
 def pipeline(stages: list[str], params_digest: str) -> None:
     """The stages named, in their order."""
     session = _session.get()
-    earlier = [stage for stage in STAGES if stage not in stages and list(STAGES).index(stage) < _place(stages)]
-    published = session.tracker.published()
-    for stage in earlier:  # DVC found them up to date, so they ran in no process of their own
-        if dvc_process() and stage not in published and is_done(stage, session.workspace):
-            session.tracker.publish(read_report(stage, session.workspace), "skipped by dvc", None)
     for stage in stages:
         _run_stage(stage, session)
+    if dvc_process():
+        _publish_skipped(session)
 
 
-def _place(stages: Sequence[str]) -> int:
-    return min(list(STAGES).index(stage) for stage in stages)
+def _publish_skipped(session: Session) -> None:
+    """Publishes the stages that DVC finds up to date, which run in no process of their own.
+
+    Those are the earlier ones, for else DVC would not have come here, and the later ones whose key is still the one
+    that they last ran under.
+    """
+    workspace, published, order = session.workspace, session.tracker.published(), list(STAGES)
+    for place, stage in enumerate(order):
+        if stage in published or not is_done(stage, workspace):
+            continue
+        is_earlier = place < max(order.index(ran) for ran in session.costs)
+        if is_earlier or workspace.last_key(stage) == stage_key(STAGES[stage], workspace):
+            session.tracker.publish(read_report(stage, workspace), "skipped by dvc", None)
 
 
 def _run_stage(stage: str, session: Session) -> None:
@@ -99,7 +107,7 @@ def _run_stage(stage: str, session: Session) -> None:
             _TASKS[stage], storage=session.storage, key=key, workspace=workspace, progress=session.view.progress
         )
         workspace.write(files, STAGES[stage].outs)
-    workspace.journal(stage, key).unlink(missing_ok=True)
+    workspace.finish(stage, key)
     report = read_report(stage, workspace)
     cache: Cache = "hit" if hit else "miss"
     session.costs[stage] = (cache, cost)

@@ -56,7 +56,8 @@ def rounds(optimum: dict[str, Any]) -> Figure:
     measured = [(row["round"], row["measured"]) for row in table if row["measured"] is not None]
     if measured:
         axes.plot(*zip(*measured, strict=True), "D", color=RED, label="measured there")
-    others = [(row["round"] + 0.08, row["measured"]) for row in optimum["evaluations"] if row["measured"] is not None]
+    evaluated = [row for row in optimum["evaluations"] if row["objective"] is not None]
+    others = [(row["proposed_in"] + 0.08, row["objective"]) for row in evaluated]
     if others:
         axes.plot(*zip(*others, strict=True), ".", color=GREY, ms=4, label="all evaluations of the round")
     axes.step(number, [row["best_so_far"] for row in table], where="mid", color=RED, lw=1, label="best so far")

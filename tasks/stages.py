@@ -238,7 +238,10 @@ def _refine(
 
 
 def _proposals(found: Refinement, sign: float) -> list[dict[str, Any]]:
-    """A row for each evaluation: what the surrogate promised before it was measured, in the user's direction."""
+    """A row for each evaluation: what the surrogate predicted before it was measured, in the user's direction.
+
+    No name is one of `_rounds`: DVC's plots join all tables of a file, row by row.
+    """
     table = []
     for number, one in enumerate(found.rounds):
         for i in range(one.rows.n_samples):
@@ -246,12 +249,12 @@ def _proposals(found: Refinement, sign: float) -> list[dict[str, Any]]:
             ok = one.rows.status[i] == "ok"
             table.append(
                 {
-                    "round": number + 1,
+                    "proposed_in": number + 1,
                     "kappa": float(one.kappa[i]),
-                    "promised": float(sign * one.predicted[i]),
-                    "lower": float(lower),
-                    "upper": float(upper),
-                    "measured": float(sign * one.rows.y[i]) if ok else None,
+                    "predicted": float(sign * one.predicted[i]),
+                    "predicted_lower": float(lower),
+                    "predicted_upper": float(upper),
+                    "objective": float(sign * one.rows.y[i]) if ok else None,
                     "reason": str(one.rows.reason[i]),
                     "params": one.rows.space.params(one.rows.X[i]),
                 }
@@ -263,10 +266,10 @@ def _rounds(table: list[dict[str, Any]], dataset: Dataset, sign: float) -> list[
     """A row a round: the promise of its first proposal, which follows the prediction alone, and the best so far."""
     best = dataset.y[dataset.best_index]
     rounds = []
-    for number in dict.fromkeys(row["round"] for row in table):
-        rows = [row for row in table if row["round"] == number]
-        best = min([best, *(sign * row["measured"] for row in rows if row["measured"] is not None)])
-        told = {name: rows[0][name] for name in ("round", "promised", "lower", "upper", "measured")}
+    for number in dict.fromkeys(row["proposed_in"] for row in table):
+        rows = [row for row in table if row["proposed_in"] == number]
+        best = min([best, *(sign * row["objective"] for row in rows if row["objective"] is not None)])
+        told = {"round": number, **_promise(rows[0]), "measured": rows[0]["objective"]}
         rounds.append({**told, "best_so_far": float(sign * best)})
     return rounds
 
@@ -285,8 +288,12 @@ def _outcome(samples: Dataset, new: Dataset, table: list[dict[str, Any]], sign: 
     row = table[new.best_index]
     best = new.y[new.best_index]
     gain = float((best_sample - best) / abs(best_sample)) if best_sample else None
-    promised = {name: row[name] for name in ("promised", "lower", "upper")}
-    return {"found_by": "surrogate", **promised, **_design(new, sign), "gain": gain}
+    return {"found_by": "surrogate", **_promise(row), **_design(new, sign), "gain": gain}
+
+
+def _promise(row: dict[str, Any]) -> dict[str, float]:
+    """What a row of `_proposals` promised."""
+    return {"promised": row["predicted"], "lower": row["predicted_lower"], "upper": row["predicted_upper"]}
 
 
 def _dataset(workspace: Workspace, path: str) -> Dataset:

@@ -46,6 +46,17 @@ class Workspace:
     def journal(self, stage: str, key: str) -> Path:
         return self.home / "journal" / f"{stage}-{key}.jsonl"
 
+    def finish(self, stage: str, key: str) -> None:
+        """Notes under which key the stage's files were written, and drops the journal it no longer needs."""
+        if self.out == self.root:
+            write_file(self.root / ".surrogate" / "keys" / stage, key.encode())
+        self.journal(stage, key).unlink(missing_ok=True)
+
+    def last_key(self, stage: str) -> str | None:
+        """The key that the stage's files were last written under here."""
+        note = self.root / ".surrogate" / "keys" / stage
+        return note.read_text() if note.is_file() else None
+
     def read(self, paths: Iterable[str]) -> StageFiles:
         """Content of files and folders by path below `out`.
 

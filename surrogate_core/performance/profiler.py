@@ -1,5 +1,6 @@
 """What a piece of work cost: wall and CPU seconds, peak memory, and the seconds JAX spent compiling."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -29,15 +30,18 @@ def measured() -> Iterator[Cost]:
     process = psutil.Process()
     ended = threading.Event()
     workers: dict[int, float] = {}
+    session = os.getsid(0)  # children with a session of their own, such as servers, are not this work
 
     def sample() -> None:
         while True:
             memory = process.memory_info().rss
             for child in process.children(recursive=True):
                 try:
+                    if os.getsid(child.pid) != session:
+                        continue
                     memory += child.memory_info().rss
                     workers[child.pid] = sum(child.cpu_times()[:2])
-                except psutil.Error:  # it ended while it was looked at
+                except (psutil.Error, OSError):  # it ended while it was looked at
                     continue
             cost.peak_mb = max(cost.peak_mb, memory / 1e6)
             if ended.wait(SAMPLING_SECONDS):

@@ -99,6 +99,7 @@ class Tracker:
     def start(cls, workspace: Workspace, tags: Mapping[str, str] | None = None) -> "Tracker":
         """Opens a new run with the settings as its parameters."""
         client, experiment = open_store(workspace.root)
+        _end_killed_runs(client, experiment)
         run = client.create_run(experiment, tags={**_tags(workspace), **(tags or {})})
         tracker = cls(workspace, client, run.info.run_id)
         params = [Param(name, str(value)[:6000]) for name, value in _flat(asdict(workspace.settings)).items()]
@@ -114,8 +115,10 @@ class Tracker:
         found = client.search_runs([experiment], where, max_results=1)
         if not found:
             return cls.start(workspace, {"dvc.process": dvc_process})
-        client.update_run(found[0].info.run_id, status=RunStatus.to_string(RunStatus.RUNNING))
-        return cls(workspace, client, found[0].info.run_id)
+        tracker = cls(workspace, client, found[0].info.run_id)
+        client.update_run(tracker.run_id, status=RunStatus.to_string(RunStatus.RUNNING))
+        tracker.tag(process=_tags(workspace)["process"])
+        return tracker
 
     def published(self) -> set[str]:
         """The stages that the run has already."""
@@ -190,10 +193,27 @@ class Tracker:
                 signature=signature,
                 input_example=example,
                 pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
-                registered_model_name=MODEL_NAME,
             )
+        if not self.client.search_registered_models(f"name = '{MODEL_NAME}'"):
+            self.client.create_registered_model(MODEL_NAME)
+        self.client.create_model_version(MODEL_NAME, logged.model_uri, self.run_id, model_id=logged.model_id)
         self.tag(**{"model.uri": logged.model_uri})
         self.client.update_run(self.run_id, status=RunStatus.to_string(RunStatus.RUNNING))
+
+
+def _end_killed_runs(client: MlflowClient, experiment: str) -> None:
+    """Ends runs of this machine that a killed process left open."""
+    for run in client.search_runs([experiment], f"attributes.status = 'RUNNING' and tags.host = '{platform.node()}'"):
+        if not _is_alive(run.data.tags.get("process", "")):
+            client.set_terminated(run.info.run_id, "FAILED")
+
+
+def _is_alive(process: str) -> bool:
+    pid, _, created = process.partition(":")
+    try:
+        return f"{psutil.Process(int(pid)).create_time():.0f}" == created
+    except (ValueError, psutil.Error):
+        return False
 
 
 def pictures_folder(workspace: Workspace) -> Path:
@@ -230,6 +250,7 @@ def _tags(workspace: Workspace) -> dict[str, str]:
         "params.digest": workspace.settings.digest,
         "outputs": str(workspace.out),
         "host": platform.node(),
+        "process": f"{os.getpid()}:{psutil.Process().create_time():.0f}",
     }
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks, run on request: `make bench`, or `python -m benchmarks.NAME`."""

@@ -1,0 +1,128 @@
+"""The shipped problem over ten seeds: what one look promises, what rounds reach, and what others reach.
+
+Each method makes 96 calls: ours 64 Sobol samples and 4 rounds of 8, Optuna's TPE sampler at its defaults, Sobol
+sampling alone. Finished rows are kept, so a run that was stopped goes on; `--fresh` starts anew.
+"""
+
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optuna
+
+from surrogate_core.collection import evaluate_points
+from surrogate_core.evaluation import Evaluator
+from surrogate_core.execution import ExecutorSpec
+from surrogate_core.journal import Journal
+from surrogate_core.problems.optics import mean_reflectance
+from surrogate_core.refinement import refine
+from surrogate_core.sampling import sample
+from tasks.keys import code_digest
+from tasks.machine import machine
+from tasks.settings import Settings, load_settings
+
+ROOT = Path(__file__).parents[1]
+SEEDS = range(10)
+ROUNDS = 4
+GOAL = 0.025
+
+
+def ours(settings: Settings, seed: int) -> dict[str, Any]:
+    """The collect, fit and optimize stages of the shipped params.yaml, with another seed."""
+    space = settings.problem.search_space
+    X = space.decode(sample("sobol", settings.collect.n_samples, space.n_dims, seed))
+    with Evaluator(settings.problem.black_box, ExecutorSpec("serial")) as evaluator:
+        dataset = evaluate_points(evaluator, space, X, "sample")
+        fitted = settings.fit.spec.fit(dataset, jax.random.key(seed))
+        found = refine(
+            fitted,
+            dataset,
+            lambda number, points: evaluate_points(evaluator, space, points, f"round-{number}"),
+            settings.optimize.optimizer,
+            batches=[settings.optimize.evaluations_per_round] * ROUNDS,
+            seed=seed,
+        )
+    first, last, everything = found.rounds[0], found.rounds[-1], dataset.append(found.evaluations)
+    return {
+        "best_sample": dataset.y.min(),
+        "first_promised": first.predicted[0],
+        "first_measured": first.rows.y[0],
+        "last_promised": last.predicted[0],
+        "last_measured": last.rows.y[0],
+        "best": everything.y.min(),
+    }
+
+
+def tpe(settings: Settings, seed: int) -> dict[str, Any]:
+    """Optuna's default sampler."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
+    bounds = dict(zip(settings.problem.search_space.names, settings.problem.search_space.bounds, strict=True))
+    study.optimize(
+        lambda trial: mean_reflectance(
+            **{name: trial.suggest_float(name, *map(float, b)) for name, b in bounds.items()}
+        ),
+        n_trials=_budget(settings),
+    )
+    return {"best": study.best_value}
+
+
+def sobol(settings: Settings, seed: int) -> dict[str, Any]:
+    """Scrambled Sobol points and nothing else."""
+    space = settings.problem.search_space
+    X = space.decode(sample("sobol", _budget(settings), space.n_dims, seed))
+    return {"best": min(mean_reflectance(**space.params(x)) for x in X)}
+
+
+METHODS: Mapping[str, Callable[[Settings, int], dict[str, Any]]] = {"ours": ours, "tpe": tpe, "sobol": sobol}
+
+
+def main() -> None:
+    """Prints a row a seed, then medians and how many seeds reached the goal."""
+    settings = load_settings(ROOT / "params.yaml")
+    path = ROOT / ".surrogate" / "bench" / f"coating-{code_digest(ROOT)[:12]}-{settings.digest[:12]}.jsonl"
+    if "--fresh" in sys.argv:
+        path.unlink(missing_ok=True)
+    print(f"{platform.machine()}, {machine()['threads']} CPUs, jax {version('jax')}, optuna {version('optuna')}")
+    print(f"surrogate: {asdict(settings.fit.spec)}; {_budget(settings)} calls each")
+    print("seed  best of 64 | round 1: promised measured | last round: promised measured |  ours    tpe     sobol   s")
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in METHODS}
+    with Journal(path) as journal:
+        for seed in SEEDS:
+            began = time.perf_counter()
+            for name, method in METHODS.items():
+                key = f"{name}/{seed}"
+                if key not in journal:
+                    journal.start(key)
+                    journal.end(key, {k: float(v) for k, v in method(settings, seed).items()})
+                rows[name].append(journal[key])
+            mine = rows["ours"][-1]
+            print(
+                f"{seed:4d}  {mine['best_sample']:10.4f} | {mine['first_promised']:18.4f}"
+                f" {mine['first_measured']:8.4f} | {mine['last_promised']:20.4f} {mine['last_measured']:8.4f} |"
+                f" {mine['best']:.4f}  {rows['tpe'][-1]['best']:.4f}  {rows['sobol'][-1]['best']:.4f}"
+                f"  {time.perf_counter() - began:.0f}",
+                flush=True,
+            )
+    best = {name: np.array([row["best"] for row in found]) for name, found in rows.items()}
+    for name, values in best.items():
+        print(
+            f"{name:6s} median {np.median(values):.4f}, under {GOAL} on {np.sum(values < GOAL)} of {len(SEEDS)} seeds"
+        )
+    print(f"median ratio of the best value: tpe / ours {np.median(best['tpe'] / best['ours']):.2f}, ", end="")
+    print(f"sobol / ours {np.median(best['sobol'] / best['ours']):.2f}")
+
+
+def _budget(settings: Settings) -> int:
+    return settings.collect.n_samples + ROUNDS * settings.optimize.evaluations_per_round
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""`surrogate tune --promote`: the one place that changes params.yaml and moves MLflow's @champion."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import orjson
+from ruamel.yaml import YAML
+
+from surrogate_core.surrogates.files import SURROGATES
+from tasks.errors import BadInput
+from tasks.files import write_file
+from tasks.keys import TUNING
+
+
+def promote(root: Path) -> str:
+    """Makes a better challenger the champion: its spec in params.yaml, its model under @champion.
+
+    Returns:
+        One line that says what was done.
+
+    Raises:
+        BadInput: nothing has been tuned, or params.yaml was changed meanwhile.
+    """
+    try:
+        tuning = orjson.loads((root / TUNING).read_bytes())
+    except OSError as error:
+        raise BadInput(f"{root / TUNING}: expected the report of a tuning, got {error.strerror}; run tune") from error
+    if not tuning["challenger_is_better"]:
+        return "the champion stays: no challenger is better"
+    from tasks.tracking import promote_latest
+
+    path = root / "params.yaml"
+    content = with_surrogate(path.read_text(encoding="utf-8"), tuning["challenger"]["surrogate"])
+    version = promote_latest(root)
+    write_file(path, content.encode())
+    return f"promoted: fit.surrogate in params.yaml is the challenger's, and @champion is version {version}; run again"
+
+
+def with_surrogate(text: str, spec: dict[str, Any]) -> str:
+    """The text of a params.yaml with another `fit.surrogate`; comments and order stay, defaults stay unsaid."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 200
+    yaml.representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
+    content = yaml.load(text)
+    section = content["fit"]["surrogate"]
+    for name in [name for name in section if name not in spec]:
+        del section[name]
+    defaults = SURROGATES[spec["kind"]]().to_config()
+    for place, (name, value) in enumerate(spec.items()):
+        if name in section:
+            section[name] = value
+        elif value != defaults[name]:
+            section.insert(place, name, value)
+    sink = io.StringIO()
+    yaml.dump(content, sink)
+    return sink.getvalue()
