@@ -154,7 +154,7 @@ def summary(final: Mapping[str, Any]) -> Table:
         ("measured", f"[bold]{final['measured']:.4g}[/bold]"),
         ("gain", gain),
         ("design", ", ".join(f"{name} {value:.6g}" for name, value in final["params"].items())),
-        ("gates", "passed" if final["gates_passed"] else "[red]FAILED[/red]: see data/reports/validation.json"),
+        ("gates", "passed" if final["gates_passed"] else f"[red]FAILED[/red] {', '.join(final['failed_gates'])}"),
         (
             "surrogate",
             f"{', '.join(str(value) for value in spec.values() if value is not None)}"

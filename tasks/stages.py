@@ -93,9 +93,9 @@ def validate(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
 def optimize(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
     """Proposes designs in rounds, evaluates them and learns from them."""
     settings = workspace.settings
-    failed = [gate for gate in orjson.loads(workspace.read([VALIDATION])[VALIDATION])["gates"] if not gate["passed"]]
+    failed = _failed_gates(workspace)
     if failed and settings.gates.on_fail == "stop":
-        verdicts = ", ".join(f"{g['name']} {g['bound']:g} (it is {g['value']:.3g})" for g in failed)
+        verdicts = ", ".join(failed)
         raise StageFailed(f"optimize: the model fails {verdicts}; collect more, tune it, or set gates.on_fail to warn")
     dataset, asked = _dataset(workspace, DATASET), settings.optimize
     batches = [asked.evaluations_per_round] * asked.rounds
@@ -125,6 +125,7 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
     samples, optimum = _dataset(workspace, DATASET), orjson.loads(workspace.read([OPTIMUM])[OPTIMUM])
     dataset = samples.append(_dataset(workspace, EVALUATIONS))
     champion = _model(workspace, MODEL).spec
+    failed = _failed_gates(workspace)
 
     def check(spec: Surrogate) -> Any:
         return cross_validate(spec, dataset, settings.validate.folds, settings.validate.seed)
@@ -182,7 +183,8 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
                    optimum["evaluations"] + table, sign),
         "surrogate": winner.to_config(),
         "challenger_is_better": promoted,
-        "gates_passed": orjson.loads(workspace.read([VALIDATION])[VALIDATION])["passed"],
+        "gates_passed": not failed,
+        "failed_gates": failed,
         "n_evaluations": everything.n_samples,
         "n_failed": int((everything.status == "failed").sum()),
     }  # fmt: skip
@@ -294,6 +296,11 @@ def _outcome(samples: Dataset, new: Dataset, table: list[dict[str, Any]], sign: 
 def _promise(row: dict[str, Any]) -> dict[str, float]:
     """What a row of `_proposals` promised."""
     return {"promised": row["predicted"], "lower": row["predicted_lower"], "upper": row["predicted_upper"]}
+
+
+def _failed_gates(workspace: Workspace) -> list[str]:
+    gates = orjson.loads(workspace.read([VALIDATION])[VALIDATION])["gates"]
+    return [f"{g['name']} {g['bound']:g} (it is {g['value']:.3g})" for g in gates if not g["passed"]]
 
 
 def _dataset(workspace: Workspace, path: str) -> Dataset:
