@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import orjson
-
 import surrogate_core
 import tasks
 from surrogate_core.problems.black_box import identity
 from tasks.errors import BadInput
 from tasks.machine import machine
-from tasks.settings import Settings
+from tasks.settings import Settings, canonical
 from tasks.workspace import Workspace
 
 
@@ -70,7 +68,7 @@ def stage_key(stage: Stage, workspace: Workspace) -> str:
         "machine": machine(),
         "black_box": black_box_identity(workspace.root, workspace.settings) if stage.calls_black_box else None,
     }
-    return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return hashlib.sha256(canonical(parts)).hexdigest()
 
 
 def black_box_identity(root: Path, settings: Settings) -> str:

@@ -3,7 +3,8 @@
 import difflib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, asdict, fields
+from dataclasses import MISSING, asdict, fields, is_dataclass
+from datetime import date
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -149,7 +150,19 @@ class Settings:
     def digest(self) -> str:
         """Of all that can change a result."""
         content = {name: value for name, value in asdict(self).items() if name != "execution"}
-        return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
+        return hashlib.sha256(canonical(content)).hexdigest()
+
+
+def canonical(content: Mapping[str, Any]) -> bytes:
+    """JSON that is equal for equal settings: the order of keys counts within a `space` alone, where it is that of X."""
+
+    def ordered(name: str, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        items = {key: ordered(key, inner) for key, inner in value.items()}
+        return list(items.items()) if name == "space" else items
+
+    return orjson.dumps(ordered("", content), option=orjson.OPT_SORT_KEYS)
 
 
 def load_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
@@ -166,7 +179,8 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
     except (YAMLError, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" in line {where.line + 1}" if where else ""
-        raise BadInput(f"{path}: expected YAML, got {getattr(error, 'problem', error)}{line}") from error
+        problem = str(getattr(error, "problem", error)).splitlines()[0]
+        raise BadInput(f"{path}: expected YAML, got {problem}{line}") from error
     if not isinstance(content, dict):
         raise BadInput(f"{path}: expected sections such as problem: and collect:, got {_said(content)}")
     for override in overrides:
@@ -180,7 +194,7 @@ def parse_settings(content: Mapping[str, Any]) -> Settings:
     Raises:
         BadInput: a key is unknown or missing, or a value is not as expected.
     """
-    settings: Settings = _validated(TypeAdapter(Settings), content, "", Settings)
+    settings: Settings = _validated(TypeAdapter(Settings), _plain(content, ""), "", Settings)
     settings.problem.search_space  # noqa: B018 - each is parsed here, so that a mistake shows before any work
     spec = settings.fit.spec
     known = [f.name for f in fields(spec)]
@@ -229,7 +243,7 @@ def _member(union: Mapping[str, type], tag: str, config: Mapping[str, Any], path
     """One of a union of frozen dataclasses, told apart by a tag; its own checks become mistakes with a path."""
     rest = dict(config)
     kind = rest.pop(tag, None)
-    if kind not in union:
+    if not isinstance(kind, str) or kind not in union:
         raise BadInput(f"{path}.{tag}: expected one of {', '.join(union)}, got {kind!r}")
     cls = union[kind]
     hints = get_type_hints(cls)
@@ -246,13 +260,29 @@ def _member(union: Mapping[str, type], tag: str, config: Mapping[str, Any], path
         raise BadInput(f"{path}.{error}") from error
 
 
+def _plain(value: Any, path: str) -> Any:
+    """The value with text for keys, if it is made of what JSON can hold (and dates, which no setting takes)."""
+    if isinstance(value, Mapping):
+        plain = {str(key): _plain(inner, f"{path}.{key}".lstrip(".")) for key, inner in value.items()}
+        if len(plain) < len(value):
+            raise BadInput(f"{path}: expected distinct keys, got {_said(list(value))}")
+        return plain
+    if isinstance(value, list):
+        return [_plain(inner, path) for inner in value]
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise BadInput(f"{path}: expected an integer of at most 64 bits, got {_said(value)}")
+    if value is not None and not isinstance(value, bool | int | float | str | date):
+        raise BadInput(f"{path}: expected a plain value, got {_said(value)}")
+    return value
+
+
 def _validated(adapter: TypeAdapter[Any], content: Any, path: str, shape: type) -> Any:
     try:
         return adapter.validate_python(content)
     except ValidationError as error:
         # An unknown key first: it is often why another one is missing.
         mistakes = sorted(error.errors(), key=lambda mistake: mistake["type"] not in _UNKNOWN)
-        raise BadInput(_line(mistakes[0], path, shape)) from error
+        raise BadInput(_line(mistakes[0], content, path, shape)) from error
 
 
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
@@ -267,18 +297,21 @@ _EXPECTED = {
     "dataclass_type": "a mapping",
     "model_type": "a mapping",
     "literal_error": "{expected}",
-    "greater_than_equal": "{a} >= {ge:g}",
-    "greater_than": "{a} > {gt:g}",
-    "less_than_equal": "{a} <= {le:g}",
-    "less_than": "{a} < {lt:g}",
+    "greater_than_equal": "{a} >= {ge:.15g}",
+    "greater_than": "{a} > {gt:.15g}",
+    "less_than_equal": "{a} <= {le:.15g}",
+    "less_than": "{a} < {lt:.15g}",
 }
 
 
-def _line(mistake: ErrorDetails, path: str, shape: type) -> str:
-    # Members of a union of types are named in the path by pydantic, in ways no user wrote.
-    keys = [str(key) for key in mistake["loc"] if not (isinstance(key, str) and key in ("int", "str", "float"))]
-    where = ".".join([path, *keys] if path else keys)
+def _line(mistake: ErrorDetails, content: Any, path: str, shape: type) -> str:
     kind, got = mistake["type"], mistake["input"]
+    keys: list[str] = []
+    for key in mistake["loc"]:  # pydantic names the members of a union of types there too, which no user wrote
+        if isinstance(content, Mapping) and (key in content or kind.startswith("missing")):
+            keys.append(str(key))
+            content = content.get(key)
+    where = ".".join([path, *keys] if path else keys)
     if kind in _UNKNOWN:
         return f"{where}: {_unknown(keys[-1], _known(shape, keys[:-1]))}"
     if kind.startswith("missing"):
@@ -296,8 +329,11 @@ def _known(shape: Any, keys: Sequence[str]) -> list[str]:
 
 def _hint(shape: Any, keys: Sequence[str]) -> Any:
     """The type that a setting is declared with, less its constraints."""
-    hint = reduce(lambda at, key: get_type_hints(at)[key], keys, shape)
-    return next((kind for kind in (int, float) if kind in (hint, *get_args(hint))), None)
+    for key in keys:
+        if not is_dataclass(shape):
+            return None
+        shape = get_type_hints(shape)[key]
+    return next((kind for kind in (int, float) if kind in (shape, *get_args(shape))), None)
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """Where things are: the project's files, the outputs of a run, and the home of all that may be thrown away."""
 
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -67,6 +68,7 @@ class Workspace:
         for path in paths:
             place = self.out / path
             found = sorted(p for p in place.iterdir() if p.is_file()) if place.is_dir() else [place]
+            found = found or [place]  # an empty folder, which cannot be read
             for file in found:
                 try:
                     files[file.relative_to(self.out).as_posix()] = file.read_bytes()
@@ -84,7 +86,9 @@ class Workspace:
         """
         for folder in (self.out / path for path in outs if (self.out / path).is_dir()):
             for file in folder.iterdir():
-                if file.relative_to(self.out).as_posix() not in files:
+                if file.is_dir():
+                    shutil.rmtree(file)
+                elif file.relative_to(self.out).as_posix() not in files:
                     file.unlink()
         for path, content in files.items():
             target = self.out / path

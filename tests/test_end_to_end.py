@@ -1,0 +1,386 @@
+"""`surrogate run` and `dvc repro` are one thing, observed from outside: commands, files, git, DVC and MLflow."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from workspace_fixture import (
+    N_CALLS,
+    STAGES,
+    Solved,
+    Workspace,
+    Workspaces,
+    digests,
+    only_line,
+    stages_run,
+)
+
+pytest_plugins = ["workspace_fixture"]
+pytestmark = pytest.mark.slow
+
+
+# --- (a) the same commit, solved both ways
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Two workspaces of one commit after their first solution: by `surrogate run`, and by `dvc repro`."""
+
+    solved: Solved
+    by_dvc: Workspace
+    repro: str
+    data: Path  # a copy, as tests may edit and rerun the two
+    runs_by_dvc: list[Any]
+
+    @property
+    def by_run(self) -> Workspace:
+        return self.solved.workspace
+
+
+@pytest.fixture(scope="module")
+def twins(
+    workspaces: Workspaces,
+    solved: "Future[Solved]",
+    background: ThreadPoolExecutor,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Twins:
+    by_dvc = workspaces(tmp_path_factory.mktemp("twin") / "repro")
+    repro = background.submit(by_dvc.command, "dvc", "repro")
+    by_run = solved.result().workspace
+    data = tmp_path_factory.mktemp("first") / "data"
+    shutil.copytree(by_run.root / "data", data)
+    return Twins(solved.result(), by_dvc, repro.result().stdout, data, runs(by_dvc))
+
+
+def client(workspace: Workspace) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(store(workspace))
+
+
+def store(workspace: Workspace) -> str:
+    return f"sqlite:///{workspace.root / 'mlruns' / 'mlflow.db'}"
+
+
+def runs(workspace: Workspace) -> list[Any]:
+    """The workspace's MLflow runs, the newest first, without those of single specs."""
+    mlflow = client(workspace)
+    experiment = mlflow.get_experiment_by_name("surrogate").experiment_id
+    return [run for run in mlflow.search_runs([experiment]) if "mlflow.parentRunId" not in run.data.tags]
+
+
+def test_run_and_repro_write_the_same_bytes_and_leave_dvc_and_git_clean(twins: Twins) -> None:
+    one, other = twins.by_run, twins.by_dvc
+    assert list(stages_run(twins.repro)) == list(STAGES)
+    assert one.data() == other.data() == twins.solved.data
+    lock = (one.root / "dvc.lock").read_text()
+    assert lock == (other.root / "dvc.lock").read_text()
+    for workspace in (one, other):
+        calls = workspace.calls()
+        assert len(calls) == len({call.point for call in calls}) == N_CALLS
+        assert workspace.git("status", "--porcelain") == "?? dvc.lock\n"
+        assert "up to date" in workspace.command("dvc", "status").stdout
+        workspace.git("add", "dvc.lock")
+        workspace.git("commit", "--quiet", "--message=Solve")
+        assert workspace.git("status", "--porcelain") == ""
+        assert workspace.repro() == {}
+    told = twins.solved.told
+    assert {stage: cost["cache"] for stage, cost in told["stages"].items()} == dict.fromkeys(STAGES, "miss")
+    assert told["recommendation"]["n_evaluations"] == N_CALLS
+    assert told["notes"] == []
+
+    def written() -> dict[Path, int]:
+        folders = (one.root / "data", one.root / ".surrogate" / "results", one.root / ".surrogate" / "journal")
+        return {path: path.stat().st_size for folder in folders for path in folder.rglob("*")} | {
+            path: path.stat().st_mtime_ns for path in folders[0].rglob("*")
+        }
+
+    before = written()
+    again = one.run()
+    assert {stage: cost["cache"] for stage, cost in again["stages"].items()} == dict.fromkeys(STAGES, "hit")
+    assert again["recommendation"] == told["recommendation"]
+    assert written() == before
+    assert (one.root / "dvc.lock").read_text() == lock
+    assert one.git("status", "--porcelain") == ""
+    assert len(one.calls()) == len(other.calls()) == N_CALLS
+
+
+def test_a_second_run_in_the_same_folder_is_refused(twins: Twins) -> None:
+    assert only_line(twins.solved.intruder) == (
+        f"surrogate: {twins.by_run.root}: another run is working here; wait for it, or end it\n"
+    )
+
+
+# --- (c) what MLflow was told
+
+
+def test_the_mlflow_run_holds_all_there_is_to_know(twins: Twins) -> None:
+    from surrogate_core.dataset import Dataset
+
+    told, workspace = twins.solved.told, twins.by_run
+    mlflow = client(workspace)
+    run = mlflow.get_run(told["mlflow_run"])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["collect.n_samples"] == "12"
+    assert run.data.params["problem.function"] == "box:evaluate"
+    for stage in STAGES:
+        assert any(name.startswith(f"{stage}.") for name in run.data.metrics)
+        assert run.data.metrics[f"cost.{stage}.wall_s"] == pytest.approx(told["stages"][stage]["wall_s"])
+        assert run.data.tags[f"cache.{stage}"] == "miss"
+    assert run.data.metrics["tune.final.measured"] == told["recommendation"]["measured"]
+    assert run.data.tags["git.revision"] == workspace.git("rev-list", "--max-parents=0", "HEAD").strip()
+    assert len(run.data.tags["params.digest"]) == 64
+
+    inputs = {one.dataset.name: one for one in run.inputs.dataset_inputs}
+    assert set(inputs) == {"dataset", "evaluations", "tuning_evaluations"}
+    for name, one in inputs.items():
+        digest = Dataset.from_bytes((twins.data / f"{name}.parquet").read_bytes()).digest
+        assert digest.startswith(one.dataset.digest)
+        assert digest in {tag.value for tag in one.tags}
+
+    specs = mlflow.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
+    assert len({tuple(sorted(spec.data.params.items())) for spec in specs}) == 4
+    assert all(spec.info.status == "FINISHED" and "nlpd" in spec.data.metrics for spec in specs)
+
+    artifacts = Path(run.info.artifact_uri.removeprefix("file://"))
+    assert {path.name for path in (artifacts / "pictures").iterdir()} == {"parity.png", "rounds.png", "trials.png"}
+    reports = digests(artifacts / "reports")
+    assert set(reports) == {"validation.json", "optimum.json", "tuning.json", "recommendation.json"}
+    assert reports.items() <= digests(twins.data / "reports").items()
+
+
+LOAD = """
+import json, sys
+import mlflow, pandas as pd
+model = mlflow.pyfunc.load_model(sys.argv[1])
+asked = pd.DataFrame(json.loads(sys.argv[2]), columns=["x", "y"])
+told = model.predict(asked)
+print(json.dumps([[value.hex() for value in told[name]] for name in ("prediction", "uncertainty")]))
+"""
+
+
+def test_a_new_process_loads_the_logged_model_and_predicts_bit_for_bit(twins: Twins, tmp_path: Path) -> None:
+    from surrogate_core import load_surrogate
+
+    workspace = twins.by_run
+    uri = client(workspace).get_run(twins.solved.told["mlflow_run"]).data.tags["model.uri"]
+    X = np.random.default_rng(0).uniform([-1, 0], [2, 3], (7, 2))
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, uri, json.dumps(X.tolist())],
+        cwd=tmp_path,
+        env={**workspace.environment, "MLFLOW_TRACKING_URI": store(workspace)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    fitted = load_surrogate(twins.data / "champion")
+    expected = [[float(value).hex() for value in values] for values in (fitted.predict(X), fitted.uncertainty(X))]
+    assert json.loads(done.stdout) == expected
+    files = [path.name for path in (workspace.root / "mlruns").rglob("*") if path.is_file()]
+    assert any(name.endswith(".safetensors") for name in files)
+    assert not [name for name in files if Path(name).suffix in {".pkl", ".pickle", ".cloudpickle", ".joblib"}]
+
+
+def test_the_stages_of_one_repro_share_one_mlflow_run(twins: Twins) -> None:
+    (run,) = twins.runs_by_dvc
+    assert run.info.status == "FINISHED"
+    assert {run.data.tags[f"cache.{stage}"] for stage in STAGES} == {"miss"}
+    one = client(twins.by_run).get_run(twins.solved.told["mlflow_run"])
+    assert run.data.tags["params.digest"] == one.data.tags["params.digest"]
+
+    def results(metrics: dict[str, float]) -> dict[str, float]:
+        return {name: value for name, value in metrics.items() if not name.startswith("cost.")}
+
+    assert results(run.data.metrics) == results(one.data.metrics)
+
+
+# --- (d) what cannot be done is told in one line, and leaves no trace among the outputs
+
+
+@pytest.fixture(scope="module")
+def bare(workspaces: Workspaces, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace in which nothing was ever computed, and no test succeeds in it."""
+    return workspaces(tmp_path_factory.mktemp("bare") / "bare")
+
+
+@pytest.fixture
+def untouched(bare: Workspace) -> Iterator[Workspace]:
+    before = bare.data()
+    yield bare
+    bare.git("checkout", "--quiet", ".")
+    assert bare.data() == before
+    assert not (bare.root / "dvc.lock").exists()
+    assert not (bare.root / "runs").exists()
+    assert bare.git("status", "--porcelain") == ""
+
+
+def test_an_unknown_key_is_told_with_the_nearest_one(untouched: Workspace) -> None:
+    untouched.edit("params.yaml", "n_samples:", "n_sample:")
+    assert untouched.refused(status=2) == "surrogate: collect.n_sample: unknown key; did you mean n_samples?\n"
+    assert not (untouched.root / "mlruns").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [("PREFECT_API_URL", "http://127.0.0.1:9/api"), ("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")],
+)
+def test_a_named_server_that_does_not_answer_is_told(name: str, url: str, untouched: Workspace) -> None:
+    line = untouched.refused(status=2, **{name: url})
+    assert line.startswith(f"surrogate: {name}: expected a reachable ")
+    assert url in line
+    assert "unset the variable" in line
+    assert untouched.calls() == []
+
+
+def test_outputs_that_cannot_be_written_are_found_before_the_black_box_is_called(untouched: Workspace) -> None:
+    data = untouched.root / "data"
+    shutil.rmtree(data)
+    data.write_text("in the way")
+    try:
+        line = untouched.refused(status=2)
+    finally:
+        data.unlink()
+        untouched.git("checkout", "--quiet", "data")
+    assert line.startswith(f"surrogate: {data}: expected a folder that can be written, got ")
+    assert untouched.calls() == []
+
+
+def test_a_black_box_that_always_fails_fails_the_run(untouched: Workspace) -> None:
+    line = untouched.refused(status=1, BOX_FAILS="1")
+    assert line == "surrogate: collect: all 12 evaluations failed, the first with: RuntimeError: out of order\n"
+    assert runs(untouched)[0].info.status == "FAILED"
+
+
+def test_other_settings_go_elsewhere_and_a_failed_gate_may_stop_them(twins: Twins) -> None:
+    workspace = twins.by_run
+
+    def versioned() -> Any:
+        lock = (workspace.root / "dvc.lock").read_text()
+        return workspace.data(), lock, workspace.git("status", "--porcelain"), workspace.git("rev-parse", "HEAD")
+
+    before, calls = versioned(), len(workspace.calls())
+    line = workspace.refused("-S", "gates.on_fail=stop", "-S", "gates.min_r2=2.0", status=1)
+    assert line.startswith("surrogate: optimize: the model fails min_r2 2 (it is ")
+    (elsewhere,) = (path.parent for path in (workspace.root / "runs").glob("*/data"))
+    assert len(elsewhere.name) == 12
+    assert sorted(path.name for path in (elsewhere / "data").iterdir()) == ["dataset.parquet", "model", "reports"]
+    assert [path.name for path in (elsewhere / "data" / "reports").iterdir()] == ["validation.json"]
+    assert versioned() == before
+    assert len(workspace.calls()) == calls
+    newest = runs(workspace)[0]
+    assert newest.info.status == "FAILED"
+    assert newest.data.tags["outputs"] == str(elsewhere)
+    shutil.rmtree(elsewhere)
+
+
+# --- (b) what reruns after an edit
+
+READS = {  # files of earlier stages
+    "collect": [],
+    "fit": ["dataset.parquet"],
+    "validate": ["dataset.parquet", "model/"],
+    "optimize": ["dataset.parquet", "model/", "reports/validation.json"],
+    "tune": ["dataset.parquet", "model/", "reports/validation.json", "evaluations.parquet", "reports/optimum.json"],
+}
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An edit, and the stages that read what it changes themselves."""
+
+    name: str
+    make: Callable[[Workspace], None]
+    readers: Sequence[str]
+    by_run: Sequence[str] | None = None  # of `surrogate run`, where `dvc repro` differs by design
+    restore: bool = True  # let DVC restore what `surrogate run` has committed, else it runs stages itself
+
+
+def raised(path: str, number: int) -> Callable[[Workspace], None]:
+    return lambda workspace: workspace.edit(path, f"seed: {number}", f"seed: {number + 1}")
+
+
+EDITS = [
+    Edit("execution.executor", lambda w: w.edit("params.yaml", "executor: threads", "executor: serial"), ()),
+    Edit(
+        "black box: a comment",
+        lambda w: w.append("box.py", "# a comment\n"),
+        ("collect", "optimize", "tune"),
+        restore=False,
+    ),
+    Edit("library: a comment", lambda w: w.append("surrogate_core/acquisition.py", "# a comment\n"), STAGES),
+    Edit("collect.seed", raised("params.yaml", 10), ("collect",)),
+    Edit("fit.seed", raised("params.yaml", 20), ("fit",)),
+    Edit("validate.seed", raised("params.yaml", 30), ("validate", "tune")),
+    Edit("optimize.seed", raised("params.yaml", 40), ("optimize", "tune")),
+    Edit("tune.seed", raised("params.yaml", 50), ("tune",), restore=False),
+    Edit("result cache deleted", lambda w: shutil.rmtree(w.root / ".surrogate" / "results"), (), by_run=STAGES),
+]
+
+
+def changed(before: dict[str, str], after: dict[str, str], path: str) -> bool:
+    """Whether a file, or one in a folder, differs."""
+    one, other = ({name: data[name] for name in data if name.startswith(path)} for data in (before, after))
+    return one != other
+
+
+def test_an_edit_reruns_exactly_the_stages_whose_inputs_it_changed(
+    twins: Twins, background: ThreadPoolExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = twins.by_run, twins.by_dvc
+    # What one commits the other finds in its run cache: its decisions are seen without waiting for the stages.
+    other.command("dvc", "cache", "dir", "--local", str(one.root / ".dvc" / "cache"))
+
+    def reproduce(edit: Edit, data: dict[str, str], lock: str) -> dict[str, str]:
+        edit.make(other)
+        out_of_date = other.repro() if edit.restore else other.repro("--no-run-cache")
+        assert other.data() == data, edit.name
+        assert (other.root / "dvc.lock").read_text() == lock, edit.name
+        return out_of_date
+
+    table: list[tuple[Edit, list[str], Future[dict[str, str]], list[str]]] = []
+    after = one.data()
+    following: Future[Any] | None = None
+    for edit in EDITS:
+        before = after
+        edit.make(one)
+        told = one.run()
+        after = one.data()
+        worked = [stage for stage, cost in told["stages"].items() if cost["cache"] == "miss"]
+        expected = [
+            stage
+            for stage in STAGES
+            if stage in edit.readers or any(changed(before, after, path) for path in READS[stage])
+        ]
+        if following is not None:
+            following.result()  # one after the other, beside the next run
+        following = background.submit(reproduce, edit, after, (one.root / "dvc.lock").read_text())
+        table.append((edit, worked, following, expected))
+
+    with capsys.disabled():
+        print(f"\n{'edit':<22} {'surrogate run worked on':<40} dvc repro found out of date")  # noqa: T201
+        for edit, worked, out_of_date, _ in table:
+            said = " ".join(f"{stage}{'*' if how == 'restored' else ''}" for stage, how in out_of_date.result().items())
+            print(f"{edit.name:<22} {' '.join(worked) or '-':<40} {said or '-'}")  # noqa: T201
+        print("* with the same inputs as in the run, so restored from DVC's run cache")  # noqa: T201
+    for edit, worked, out_of_date, expected in table:
+        assert worked == list(edit.by_run or expected), edit.name
+        assert list(out_of_date.result()) == expected, edit.name
+        assert set(out_of_date.result().values()) <= {"restored" if edit.restore else "ran"}, edit.name
+    ran = {edit.name: worked for edit, worked, _, _ in table}
+    assert ran["black box: a comment"] == ["collect", "optimize", "tune"]  # the dataset is the same, so fit was spared
+    assert ran["collect.seed"] == list(STAGES)
+    assert ran["validate.seed"] == ["validate", "optimize", "tune"]
+    # What DVC skipped is published all the same.
+    skipped = dict.fromkeys(STAGES, "skipped by dvc")
+    after_tune, after_box, _ = runs(other)
+    for run, worked in ((after_tune, ran["tune.seed"]), (after_box, ran["black box: a comment"])):
+        assert {stage: run.data.tags[f"cache.{stage}"] for stage in STAGES} == skipped | dict.fromkeys(worked, "miss")

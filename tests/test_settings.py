@@ -1,0 +1,414 @@
+"""Settings: every mistake is one line that names the field and the cure, and the digest follows what can matter."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from surrogate_core import Float, GPSurrogate, Integer, MultiStartOptimizer
+from surrogate_core.execution import ExecutorSpec
+from tasks.errors import BadInput
+from tasks.keys import STAGES
+from tasks.settings import Settings, load_settings, parse_settings
+
+ROOT = Path(__file__).parent.parent
+PARAMS = ROOT / "params.yaml"
+X = "problem.space.x"  # stands for a variable that the tests add
+ADD = f"{X}={{type: float, low: 0, high: 1}}"
+KERNELS = "'matern52', 'matern32', 'matern12', 'rbf' or 'matern'"
+
+
+def test_the_projects_own_settings_are_read() -> None:
+    settings = load_settings(PARAMS)
+    assert isinstance(settings.fit.spec, GPSurrogate)
+    assert isinstance(settings.optimize.optimizer, MultiStartOptimizer)
+    assert settings.optimize.optimizer.n_starts == settings.optimize.n_starts
+    assert isinstance(settings.execution.spec, ExecutorSpec)
+    assert settings.problem.search_space.names == tuple(settings.problem.space)
+    assert callable(settings.problem.black_box.resolve())
+    assert callable(settings.problem.figure_maker)
+    assert set(settings.gates.bounds) == {"min_r2", "min_coverage_95"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "get", "value"),
+    [
+        (["collect.seed=7"], lambda s: s.collect.seed, 7),
+        (["collect.seed=7", "collect.seed=8"], lambda s: s.collect.seed, 8),
+        (["problem.timeout=null"], lambda s: s.problem.timeout, None),
+        (["problem.timeout=1e-1"], lambda s: s.problem.timeout, 0.1),
+        (["problem.timeout=5"], lambda s: s.problem.timeout, 5),
+        (["problem.version=a=b"], lambda s: s.problem.version, "a=b"),
+        (["problem.direction=maximize"], lambda s: s.problem.sign, -1.0),
+        (["problem.direction=minimize"], lambda s: s.problem.sign, 1.0),
+        ([ADD, f"{X}.high=2"], lambda s: s.problem.search_space.variables[-1], Float(0, 2)),
+        (
+            [f"{X}={{type: integer, low: 1, high: 8, log: true}}"],
+            lambda s: s.problem.search_space.variables[-1],
+            Integer(1, 8, log=True),
+        ),
+        (["fit.surrogate={kind: gaussian_process, kernel: rbf}"], lambda s: s.fit.spec, GPSurrogate(kernel="rbf")),
+        (["fit.surrogate.length_scale=1"], lambda s: s.fit.spec.length_scale, 1),
+        (["tune.space={length_scale: [null, 0.5]}"], lambda s: s.tune.space, {"length_scale": [None, 0.5]}),
+        (["gates={}"], lambda s: s.gates.bounds, {"min_r2": None, "min_coverage_95": None}),
+        (["execution.executor=threads", "problem.timeout=null"], lambda s: s.execution.spec.kind, "threads"),
+        (["execution.n_workers=3"], lambda s: s.execution.spec.n_workers, 3),
+    ],
+    ids=str,
+)
+def test_an_override_is_yaml_at_a_dotted_path(overrides: list[str], get: Any, value: Any) -> None:
+    found = get(load_settings(PARAMS, overrides))
+    assert found == value
+    assert type(found) is type(value) or isinstance(value, int)
+
+
+MISTAKES = [
+    # A key that is not known, at any depth, with the nearest that is
+    ("colect.seed=1", "colect: unknown key; did you mean collect?"),
+    ("zzz=1", "zzz: unknown key; expected one of problem, collect, fit, tune, validate, gates, optimize, execution"),
+    ("problem.fucntion=a:b", "problem.fucntion: unknown key; did you mean function?"),
+    ("problem.spce.x.low=1", "problem.spce: unknown key; did you mean space?"),
+    ("collect.n_sample=3", "collect.n_sample: unknown key; did you mean n_samples?"),
+    ("fit.surogate={}", "fit.surogate: unknown key; did you mean surrogate?"),
+    ("fit.surrogate.kernl=rbf", "fit.surrogate.kernl: unknown key; did you mean kernel?"),
+    ("validate.fold=3", "validate.fold: unknown key; did you mean folds?"),
+    ("gates.on_fial=warn", "gates.on_fial: unknown key; did you mean on_fail?"),
+    ("gates.max_rmse=3", "gates.max_rmse: unknown key; expected one of on_fail, min_r2, min_coverage_95"),
+    ("optimize.round=3", "optimize.round: unknown key; did you mean rounds?"),
+    ("tune.trials=3", "tune.trials: unknown key; did you mean n_trials?"),
+    ("tune.space.kernels=[rbf]", "tune.space.kernels: unknown key; did you mean kernel?"),
+    ("tune.space.kind=[gaussian_process]", "tune.space.kind: unknown key; expected one of transform, kernel, prior"),
+    ("execution.worker=3", "execution.worker: unknown key; did you mean n_workers?"),
+    (f"{X}={{type: float, low: 0, hihg: 1}}", f"{X}.hihg: unknown key; did you mean high?"),
+    (f"{X}={{type: integer, low: 0, high: 1, stpe: 1}}", f"{X}.stpe: unknown key; did you mean step?"),
+    ("problem.int=3", "problem.int: unknown key; expected one of function"),  # a name that types have too
+    (f"{X}={{type: float, low: 0, high: 1, int: 3}}", f"{X}.int: unknown key; expected one of low, high, log, step"),
+    ("collect={n_samples: 64, 1: 2}", "collect.1: unknown key; expected one of n_samples"),
+    (f"{X}={{type: float, low: 0, high: 1, 3: 4}}", f"{X}.3: "),
+    ("problem.space={1: {type: float, low: 0, high: 1}}", "problem.space.1: "),
+    ("tune.space={1: [2]}", "tune.space.1: "),
+    ("fit.surrogate={kind: gaussian_process, 1: 2}", "fit.surrogate.1: "),
+    # A value that is missing
+    ("collect={}", "collect.n_samples: expected a value, got none"),
+    ("problem={}", "problem.function: expected a value, got none"),
+    ("fit={}", "fit.surrogate: expected a value, got none"),
+    ("tune={}", "tune.space: expected a value, got none"),
+    (f"{X}={{type: float, low: 0}}", f"{X}.high: expected a value, got none"),
+    ("collect.seed=", "collect.seed: expected an integer, got nothing"),
+    # A value of a wrong type
+    ("problem=3", "problem: expected a mapping, got 3"),
+    ("collect=null", "collect: expected a mapping, got nothing"),
+    ("collect=[1]", "collect: expected a mapping, got [1]"),
+    ("problem.function=5", "problem.function: expected text, got 5"),
+    ("problem.source=null", "problem.source: expected text, got nothing"),
+    ("problem.figure=[a]", "problem.figure: expected text, got ['a']"),
+    ("problem.version=1.5", "problem.version: expected an integer, got 1.5"),
+    ("problem.version=true", "problem.version: expected an integer, got True"),
+    ("problem.retries=1.5", "problem.retries: expected an integer, got 1.5"),
+    ("problem.timeout=soon", "problem.timeout: expected a number, got 'soon'"),
+    ("problem.timeout=true", "problem.timeout: expected a number, got True"),
+    ("problem.space=5", "problem.space: expected a mapping, got 5"),
+    (f"{X}=5", f"{X}: expected a mapping, got 5"),
+    (f"{X}=[0, 1]", f"{X}: expected a mapping, got [0, 1]"),
+    (f"{X}={{type: float, low: a, high: 1}}", f"{X}.low: expected a number, got 'a'"),
+    (f"{X}={{type: float, low: true, high: 2}}", f"{X}.low: expected a number, got True"),
+    (f"{X}={{type: integer, low: 1.5, high: 3}}", f"{X}.low: expected an integer, got 1.5"),
+    (f"{X}={{type: float, low: 0, high: 1, log: 1}}", f"{X}.log: expected true or false, got 1"),
+    (f"{X}={{type: float, low: 0, high: 1, step: x}}", f"{X}.step: expected a number, got 'x'"),
+    ("collect.n_samples=64.0", "collect.n_samples: expected an integer, got 64.0"),
+    ("collect.n_samples=1e2", "collect.n_samples: expected an integer, got 100.0"),
+    ("collect.n_samples=true", "collect.n_samples: expected an integer, got True"),
+    ("collect.n_samples='64'", "collect.n_samples: expected an integer, got '64'"),
+    ("fit.surrogate=rbf", "fit.surrogate: expected a mapping, got 'rbf'"),
+    ("fit.surrogate.n_starts=2.0", "fit.surrogate.n_starts: expected an integer, got 2.0"),
+    ("gates.min_r2=high", "gates.min_r2: expected a number, got 'high'"),
+    ("tune.space=[kernel]", "tune.space: expected a mapping, got ['kernel']"),
+    ("tune.space.kernel=rbf", "tune.space.kernel: expected a list, got 'rbf'"),
+    ("tune.space.kernel=null", "tune.space.kernel: expected a list, got nothing"),
+    ("execution.n_workers=2.5", "execution.n_workers: expected an integer, got 2.5"),
+    # A value out of its range
+    ("problem.timeout=.nan", "problem.timeout: expected a finite number, got nan"),
+    ("problem.timeout=0", "problem.timeout: expected a number > 0, got 0"),
+    ("problem.retries=-1", "problem.retries: expected an integer >= 0, got -1"),
+    ("problem.direction=up", "problem.direction: expected 'minimize' or 'maximize', got 'up'"),
+    ("problem.space={}", "problem.space: expected at least one variable, got none"),
+    (f"{X}={{type: float, low: .nan, high: 1}}", f"{X}.low: expected a finite number, got nan"),
+    (f"{X}={{type: float, low: 0, high: .inf}}", f"{X}.high: expected a finite number, got inf"),
+    (
+        f"{X}={{type: float, low: 1, high: 1}}",
+        f"{X}.low: expected a finite number below high, got low 1",
+    ),
+    (
+        f"{X}={{type: float, low: 2, high: 1}}",
+        f"{X}.low: expected a finite number below high, got low 2",
+    ),
+    (f"{X}={{type: float, low: 0, high: 1, log: true}}", f"{X}.low: expected a number above 0 with log: true, got 0"),
+    (f"{X}={{type: float, low: 0, high: 1, step: 2}}", f"{X}.step: expected a number in (0, 1], got 2"),
+    (f"{X}={{type: integer, low: 3, high: 1}}", f"{X}.low: expected a finite number below high, got low 3"),
+    (f"{X}={{type: integer, low: 1, high: 3, step: 0}}", f"{X}.step: expected an integer >= 1"),
+    ("problem.space.objective={type: float, low: 0, high: 1}", "problem.space: expected names other than objective"),
+    ("problem.space.a-b={type: float, low: 0, high: 1}", "problem.space.a-b: expected a name that can be a keyword"),
+    ("problem.space.1={type: float, low: 0, high: 1}", "problem.space.1: expected a name that can be a keyword"),
+    ("collect.n_samples=1", "collect.n_samples: expected an integer >= 2, got 1"),
+    ("collect.n_samples=9", "collect.n_samples: expected an integer >= 2 * validate.folds = 10, got 9"),
+    ("validate.folds=1000", "collect.n_samples: expected an integer >= 2 * validate.folds = 2000, got 64"),
+    ("validate.folds=1", "validate.folds: expected an integer >= 2, got 1"),
+    ("collect.seed=-1", "collect.seed: expected an integer >= 0, got -1"),
+    ("collect.seed=2147483648", "collect.seed: expected an integer < 2147483648, got 2147483648"),
+    ("gates.min_coverage_95=1.5", "gates.min_coverage_95: expected a number <= 1, got 1.5"),
+    ("gates.min_coverage_95=.nan", "gates.min_coverage_95: expected a finite number, got nan"),
+    ("gates.min_r2=.nan", "gates.min_r2: expected a finite number, got nan"),
+    ("gates.on_fail=ignore", "gates.on_fail: expected 'warn' or 'stop', got 'ignore'"),
+    ("optimize.rounds=0", "optimize.rounds: expected an integer >= 1, got 0"),
+    ("optimize.n_starts=513", "optimize.n_starts: expected an integer <= 512, got 513"),
+    ("optimize.evaluations_per_round=0", "optimize.evaluations_per_round: expected an integer >= 1, got 0"),
+    ("execution.n_workers=0", "execution.n_workers: expected an integer >= 1, got 0"),
+    ("execution.cache_mb=0", "execution.cache_mb: expected a number > 0, got 0"),
+    # Whole numbers beyond what a digest and a file can hold
+    ("problem.version=99999999999999999999", "problem.version: expected"),
+    ("fit.surrogate.max_iterations=99999999999999999999", "fit.surrogate.max_iterations: expected"),
+    ("tune.space={n_starts: [99999999999999999999]}", "tune.space.n_starts: expected"),
+    # A kind that is not known
+    (
+        "collect.sampling=halton",
+        "collect.sampling: expected 'sobol', 'latin_hypercube', 'random' or 'grid', got 'halton'",
+    ),
+    ("fit.surrogate.kind=oracle", "fit.surrogate.kind: expected one of gaussian_process"),
+    ("fit.surrogate.kind=null", "fit.surrogate.kind: expected one of gaussian_process"),
+    ("fit.surrogate.kind=[1]", "fit.surrogate.kind: expected one of gaussian_process"),
+    ("fit.surrogate={kernel: rbf}", "fit.surrogate.kind: expected one of gaussian_process"),
+    ("fit.surrogate.kernel=matern53", f"fit.surrogate.kernel: expected {KERNELS}, got 'matern53'"),
+    ("fit.surrogate.prior=falt", "fit.surrogate.prior: expected 'dimension_scaled' or 'flat', got 'falt'"),
+    ("fit.surrogate.transform=sqrt", "fit.surrogate.transform: expected 'standardize' or 'log', got 'sqrt'"),
+    ("fit.surrogate.n_starts=0", "fit.surrogate.n_starts: expected an integer >= 1, got 0"),
+    ("fit.surrogate.length_scale=1000", "fit.surrogate.length_scale: expected a number from 0.005 to 200, got 1000"),
+    ("fit.surrogate.length_scale=.nan", "fit.surrogate.length_scale: expected a finite number, got nan"),
+    (f"{X}={{low: 0, high: 1}}", f"{X}.type: expected one of float, integer"),
+    (f"{X}={{type: colour, low: 0, high: 1}}", f"{X}.type: expected one of float, integer, got 'colour'"),
+    (f"{X}={{type: [float], low: 0, high: 1}}", f"{X}.type: expected one of float, integer, got ['float']"),
+    ("execution.executor=dask", "execution.executor: expected 'serial', 'threads' or 'processes', got 'dask'"),
+    # What to tune
+    ("tune.space={}", "tune.space: expected at least one field of fit.surrogate with its values, got none"),
+    ("tune.space.kernel=[]", "tune.space.kernel: expected a list of distinct values, got []"),
+    ("tune.space.kernel=[rbf, rbf]", "tune.space.kernel: expected a list of distinct values, got ['rbf', 'rbf']"),
+    ("tune.space.kernel=[rbf, rbg]", f"tune.space.kernel: expected {KERNELS}, got 'rbg'"),
+    ("tune.space.kernel=[[rbf]]", f"tune.space.kernel: expected {KERNELS}, got ['rbf']"),
+    ("tune.space.n_starts=[4, 0]", "tune.space.n_starts: expected an integer >= 1, got 0"),
+    ("tune.space.n_starts=[4, 4.0]", "tune.space.n_starts: expected an integer, got 4.0"),
+    ("tune.space.n_starts=[2020-01-01]", "tune.space.n_starts: expected an integer"),
+    ("tune.space.n_starts=[!!set {a}]", "tune.space.n_starts: expected"),
+    ("tune.n_trials=0", "tune.n_trials: expected an integer >= 1, got 0"),
+    ("tune.batch=0", "tune.batch: expected an integer >= 1, got 0"),
+    ("tune.evaluations=0", "tune.evaluations: expected an integer >= 1, got 0"),
+    # An override that is none
+    ("collect.seed", "-S: expected section.key=value, got 'collect.seed'"),
+    ("=1", "-S: expected section.key=value, got '=1'"),
+    ("", "-S: expected section.key=value, got ''"),
+    (".seed=1", "-S: expected section.key=value, got '.seed=1'"),
+    ("collect..seed=1", "-S: expected section.key=value, got 'collect..seed=1'"),
+    ("collect.seed.x=1", "collect.seed.x: expected seed to be a section, got 0"),
+    ("collect.seed=[1", "-S collect.seed: expected a YAML value, got '[1'"),
+    ("collect.seed={a: 1, a: 2}", "-S collect.seed: expected a YAML value"),
+    ("collect.seed=!!python/object:os.system {}", "-S collect.seed: expected a YAML value"),
+    ("collect.seed=*a", "-S collect.seed: expected a YAML value"),
+]
+
+
+@pytest.mark.parametrize(("override", "message"), MISTAKES, ids=[override for override, _ in MISTAKES])
+def test_a_mistake_is_one_line_that_names_the_field(override: str, message: str) -> None:
+    # A problem.timeout that no other executor could keep, and as many samples as the messages say.
+    with pytest.raises(BadInput) as raised:
+        load_settings(PARAMS, ["problem.timeout=60", "collect.n_samples=64", override])
+    assert message in str(raised.value)
+    assert str(raised.value).startswith(message.split(": ")[0])
+    assert "\n" not in str(raised.value)
+    assert raised.value.exit_status == 2
+
+
+@pytest.mark.parametrize("executor", ["threads", "serial"])
+def test_an_executor_that_cannot_stop_a_call_is_refused_beside_a_timeout(executor: str) -> None:
+    stopping = ["problem.timeout=5", f"execution.executor={executor}"]
+    with pytest.raises(BadInput, match=r"execution.executor: expected 'processes'.*or set problem.timeout to null"):
+        load_settings(PARAMS, stopping)
+    assert load_settings(PARAMS, ["problem.timeout=null", stopping[1]]).execution.executor == executor
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "expected sections such as problem: and collect:, got nothing"),
+        (b"# nothing yet\n", "expected sections such as problem: and collect:, got nothing"),
+        (b"[]", "expected sections such as problem: and collect:, got []"),
+        (b"- problem\n- collect\n", "expected sections such as problem: and collect:, got ['problem', 'collect']"),
+        (b"problem", "expected sections such as problem: and collect:, got 'problem'"),
+        (
+            b"problem:\n\tfunction: a:b\n",
+            "expected YAML, got found character '\\t' that cannot start any token in line 2",
+        ),
+        (b"\tproblem: {}\n", "expected YAML, got found character '\\t' that cannot start any token in line 1"),
+        (b"problem: {}\nproblem: {}\n", "expected YAML, got found duplicate key"),
+        (b"problem: {\n", "expected YAML, got "),
+        (b"a: 1\n---\nb: 1\n", "expected YAML, got "),
+        (b"problem: *there\n", "expected YAML, got found undefined alias 'there' in line 1"),
+        (b"problem: !!python/object:os.system {}\n", "expected YAML, got "),
+        (b"problem: \xff\xfe\n", "expected YAML, got "),
+        (b"problem: a\x00b\n", "expected YAML, got "),
+    ],
+    ids=repr,
+)
+def test_a_file_that_holds_no_sections_is_told_by_its_name(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(BadInput) as raised:
+        load_settings(path)
+    assert str(raised.value).startswith(f"{path}: {message}")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_file_that_cannot_be_read_is_told_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"nowhere\.yaml: expected a readable settings file, got No such file"):
+        load_settings(tmp_path / "nowhere.yaml")
+    with pytest.raises(BadInput, match=f"{tmp_path}: expected a readable settings file, got Is a directory"):
+        load_settings(tmp_path)
+
+
+words = st.text(st.characters(categories=["L", "N", "P"]), max_size=5)
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | words | st.dates(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words | st.integers() | st.none(), inner, max_size=3),
+    max_leaves=4,
+)
+OWN: dict[str, Any] = YAML(typ="safe", pure=True).load(PARAMS.read_text())
+
+
+def paths(section: Any, at: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    deeper = [paths(value, (*at, key)) for key, value in section.items()] if isinstance(section, dict) else []
+    return [at, *(path for found in deeper for path in found)] if at else [path for found in deeper for path in found]
+
+
+@given(st.sampled_from(paths(OWN)), plain)
+def test_whatever_is_written_anywhere_is_taken_or_told_in_one_line(path: tuple[str, ...], value: Any) -> None:
+    content = YAML(typ="safe", pure=True).load(PARAMS.read_text())
+    section = content
+    for key in path[:-1]:
+        section = section[key]
+    section[path[-1]] = value
+    try:
+        told = parse_settings(content).digest
+    except BadInput as error:
+        told = str(error)
+    assert len(told.splitlines()) == 1
+
+
+# The digest
+
+
+def leaves(section: Any, at: str = "") -> dict[str, Any]:
+    if not isinstance(section, dict):
+        return {at: section}
+    found: dict[str, Any] = {}
+    for key, value in section.items():
+        found |= leaves(value, f"{at}.{key}" if at else key)
+    return found
+
+
+OTHER: dict[str, str] = {
+    "problem.function": "a:b",
+    "problem.source": "a.py",
+    "problem.figure": "null",
+    "problem.version": "another",
+    "problem.direction": "maximize",
+    "problem.timeout": "59",
+    "collect.sampling": "random",
+    "fit.surrogate.kernel": "matern12",
+    "fit.surrogate.prior": "flat",
+    "fit.surrogate.transform": "log",
+    "gates.on_fail": "stop",
+    "gates.min_r2": "0.25",
+    "gates.min_coverage_95": "0.25",
+    "tune.space.kernel": "[rbf]",
+    "tune.space.prior": "[flat]",
+    "tune.space.transform": "[log]",
+    "tune.space.n_starts": "[4]",
+    "execution.executor": "threads",
+    "execution.n_workers": "7",
+}
+
+
+@pytest.mark.parametrize("path", [path for path in leaves(OWN) if path != "fit.surrogate.kind" and ".type" not in path])
+def test_the_digest_changes_with_everything_but_how_it_is_executed(path: str) -> None:
+    value = OTHER[path] if path in OTHER else str(leaves(OWN)[path] + 1)
+    base = ["problem.timeout=null"] if path == "execution.executor" else []
+    before = load_settings(PARAMS, base)
+    after = load_settings(PARAMS, [*base, f"{path}={value}"])
+    assert asdict(after) != asdict(before)
+    assert (after.digest == before.digest) == path.startswith("execution.")
+
+
+def test_the_digest_does_not_depend_on_the_file_or_its_order(tmp_path: Path) -> None:
+    shuffled = tmp_path / "other.yaml"
+    shuffled.write_bytes(orjson.dumps(dict(reversed(OWN.items()))))  # JSON is YAML
+    assert load_settings(shuffled).digest == load_settings(PARAMS).digest
+
+
+@pytest.mark.parametrize("section", ["problem", "tune"])
+def test_the_order_within_a_space_counts_for_it_is_that_of_the_design(section: str) -> None:
+    """Columns of a Sobol sequence go to variables in their order, and the sampler of specs draws in it."""
+    turned = {**OWN, section: {**OWN[section], "space": dict(reversed(OWN[section]["space"].items()))}}
+    assert parse_settings(turned).digest != parse_settings(OWN).digest
+
+
+def test_a_subset_is_what_stands_at_the_paths() -> None:
+    settings: Settings = load_settings(PARAMS, ["gates.min_r2=0.25"])
+    found = settings.subset(["collect", "gates.min_r2", "fit.surrogate.kernel"])
+    assert found == {
+        "collect": asdict(settings.collect),
+        "gates.min_r2": 0.25,
+        "fit.surrogate.kernel": settings.fit.surrogate["kernel"],
+    }
+
+
+# dvc.yaml
+
+DVC = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())["stages"]
+CODE = ["surrogate_core", "tasks", "requirements.lock"]
+
+
+def test_dvc_has_the_stages_in_their_order() -> None:
+    assert list(DVC) == list(STAGES)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_is_the_same_for_dvc_and_for_the_cache(name: str) -> None:
+    stage, theirs = STAGES[name], DVC[name]
+    black_box = ["${problem.source}"] if stage.calls_black_box else []
+    assert sorted(theirs["deps"]) == sorted([*CODE, *black_box, *stage.deps])
+    assert theirs["params"] == list(stage.params)
+    metrics = [path for entry in theirs.get("metrics", []) for path in entry]
+    assert sorted([*theirs.get("outs", []), *metrics]) == sorted(stage.outs)
+    assert all(options == {"cache": True} for entry in theirs.get("metrics", []) for options in entry.values())
+    assert theirs["cmd"].endswith(f"-m flows {name}")
+    assert '"$DVC_ROOT/.venv/bin/python"' in theirs["cmd"]
+    assert set(theirs) <= {"desc", "cmd", "deps", "params", "outs", "metrics"}
+
+
+def test_a_file_is_written_by_one_stage_and_read_by_later_ones() -> None:
+    written: list[str] = []
+    for stage in STAGES.values():
+        assert set(stage.deps) <= set(written)
+        assert not set(stage.outs) & set(written)
+        written.extend(stage.outs)
+
+
+def test_every_parameter_that_a_stage_reads_is_in_the_settings() -> None:
+    settings = load_settings(PARAMS)
+    for stage in STAGES.values():
+        assert set(settings.subset(stage.params)) == set(stage.params)
+        assert not any(path.startswith("execution") for path in stage.params)
