@@ -48,14 +48,16 @@ class Dataset:
             raise ValueError(f"dataset: expected X of shape (n, d) and y of shape (n,), got {X.shape} and {y.shape}")
         if not np.isfinite(X).all():
             raise ValueError(f"dataset: expected finite X, got {np.count_nonzero(~np.isfinite(X))} values that are not")
-        status = np.where(np.isfinite(y), "ok", "failed") if self.status is None else np.asarray(self.status, dtype=str)
-        reason = np.full(len(y), "") if self.reason is None else np.asarray(self.reason, dtype=str)
+        status = np.where(np.isfinite(y), "ok", "failed") if self.status is None else np.array(self.status, dtype=str)
+        reason = np.full(len(y), "") if self.reason is None else np.array(self.reason, dtype=str)
         if not (status.shape == reason.shape == y.shape):
             raise ValueError(f"dataset: expected {len(y)} statuses and reasons, got {len(status)} and {len(reason)}")
         if unknown := set(status) - set(STATUSES):
             raise ValueError(f"dataset: expected the status of a row to be one of {STATUSES}, got {sorted(unknown)[0]}")
         if not np.isfinite(y[status == "ok"]).all():
             raise ValueError("dataset: expected a finite y in every ok row, got NaN or infinity")
+        if self.space is None and not len(X):
+            raise ValueError("dataset: expected a space where there are no rows to take bounds from, got none")
         space = _space_of(X) if self.space is None else self.space
         if space.n_dims != X.shape[1]:
             raise ValueError(f"dataset: expected {space.n_dims} columns as in the space, got {X.shape[1]}")
@@ -107,7 +109,8 @@ class Dataset:
     @cached_property
     def digest(self) -> str:
         """sha256 of the content, whatever file it came from."""
-        text = {"space": self.space.to_config(), "status": self.status.tolist(), "reason": self.reason.tolist()}
+        space = list(self.space.to_config().items())  # in order: it is that of the columns
+        text = {"space": space, "status": self.status.tolist(), "reason": self.reason.tolist()}
         content = hashlib.sha256(orjson.dumps([SCHEMA, text, self.X.shape], option=orjson.OPT_SORT_KEYS))
         for array in (self.X, self.y):
             content.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
@@ -117,7 +120,8 @@ class Dataset:
         """The table as parquet; equal content gives equal bytes."""
         columns: dict[str, Any] = {name: self.X[:, i] for i, name in enumerate(self.space.names)}
         columns |= {"objective": pa.array(self.y, from_pandas=True), "status": self.status, "reason": self.reason}
-        metadata = {"surrogate": orjson.dumps({"schema": SCHEMA, "space": self.space.to_config()})}
+        about = {"schema": SCHEMA, "space": self.space.to_config(), "digest": self.digest}
+        metadata = {"surrogate": orjson.dumps(about)}
         sink = io.BytesIO()
         pq.write_table(pa.table(columns).replace_schema_metadata(metadata), sink)
         return sink.getvalue()
@@ -136,9 +140,14 @@ class Dataset:
             X = np.column_stack([table[name].to_numpy() for name in space.names])
             y = table["objective"].to_numpy()
             status, reason = table["status"].to_pylist(), table["reason"].to_pylist()
-        except (pa.ArrowException, KeyError, TypeError) as error:
+        except (pa.ArrowException, OSError, AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"dataset: expected a parquet table written by this project, got {error}") from error
-        return cls(X, y, space, np.array(status, dtype=str), np.array(reason, dtype=str))
+        if about["schema"] != SCHEMA:
+            raise ValueError(f"dataset: expected a table of schema {SCHEMA}, got {about['schema']!r}")
+        made = cls(X, y, space, np.array(status, dtype=str), np.array(reason, dtype=str))
+        if about.get("digest") != made.digest:
+            raise ValueError("dataset: expected the content that was written, got a table whose digest does not agree")
+        return made
 
 
 _COLUMNS = ("X", "y", "status", "reason")

@@ -65,7 +65,12 @@ def refine(
         optimizer: finds where the surrogate is least.
         batches: how many points each round evaluates; at least one round.
         seed: fixes every bit, whoever evaluates.
+
+    Raises:
+        ValueError: there is no batch.
     """
+    if not batches:
+        raise ValueError("batches: expected at least one round, got none")
     done: list[Round] = []
     for number, n in enumerate(batches):
         X, kappa = propose(fitted, dataset, optimizer, n, seed + number)
@@ -88,7 +93,8 @@ def propose(
     """
     kappas = exploration_weights(n)
     known = dataset.space.encode(dataset.X)
-    best = dataset.space.encode(dataset.ok.X[np.argsort(dataset.ok.y, kind="stable")[:N_ROW_STARTS]])
+    by_value = np.resize(np.argsort(dataset.ok.y, kind="stable"), N_ROW_STARTS)  # a fixed number: one program for any n
+    best = dataset.space.encode(dataset.ok.X[by_value])
     chosen, weights = np.empty((0, dataset.n_dims)), []
     for kappa, points in zip(kappas, optimizer.candidates(fitted, kappas, best, seed), strict=True):
         valid = dataset.space.encode(dataset.space.decode(points))  # on the steps of the space

@@ -49,18 +49,19 @@ class Float(_Variable):
     kind: ClassVar[str] = "float"
 
     def __post_init__(self) -> None:
+        _coerce(self, float, "low", "high", "step")
         _check_bounds(self.low, self.high, self.log)
         if self.step is not None:
             if self.log:
                 raise ValueError("step: expected none with log: true, for steps are not even on a logarithmic scale")
-            if not 0 < self.step <= self.high - self.low:
+            if not 0 < self.step <= (self.high - self.low) * (1 + 1e-9):
                 raise ValueError(f"step: expected a number in (0, {self.high - self.low:g}], got {self.step!r}")
 
     def encode(self, x: np.ndarray) -> np.ndarray:
         if self.log:
             return np.log(x / self.low) / np.log(self.high / self.low)
         if self.step is not None:
-            return (np.round((x - self.low) / self.step) + 0.5) / self._levels
+            return ((x - self.low) / self.step + 0.5) / self._levels
         return (x - self.low) / (self.high - self.low)
 
     def decode(self, u: np.ndarray) -> np.ndarray:
@@ -68,7 +69,9 @@ class Float(_Variable):
         if self.log:
             return np.clip(self.low * (self.high / self.low) ** u, self.low, self.high)
         if self.step is not None:
-            return self.low + self.step * np.minimum(np.floor(u * self._levels), self._levels - 1)
+            return np.minimum(
+                self.low + self.step * np.minimum(np.floor(u * self._levels), self._levels - 1), self.high
+            )
         return np.clip(self.low + u * (self.high - self.low), self.low, self.high)
 
     def slope(self, x: np.ndarray) -> np.ndarray:
@@ -83,7 +86,7 @@ class Float(_Variable):
     @property
     def _levels(self) -> int:
         assert self.step is not None
-        return int(np.floor((self.high - self.low) / self.step * (1 + 1e-12))) + 1
+        return int(np.floor((self.high - self.low) / self.step + 1e-9)) + 1
 
 
 @dataclass(frozen=True)
@@ -97,9 +100,13 @@ class Integer(_Variable):
     kind: ClassVar[str] = "integer"
 
     def __post_init__(self) -> None:
+        _coerce(self, int, "low", "high", "step")
         _check_bounds(self.low, self.high, self.log)
-        if self.step < 1 or (self.log and self.step != 1):
-            raise ValueError(f"step: expected an integer >= 1 (1 with log: true), got {self.step!r}")
+        if not 1 <= self.step <= self.high - self.low or (self.log and self.step != 1):
+            raise ValueError(
+                f"step: expected an integer >= 1 and <= high - low = {self.high - self.low} (1 with log: true), "
+                f"got {self.step!r}"
+            )
 
     def encode(self, x: np.ndarray) -> np.ndarray:
         if self.log:
@@ -213,6 +220,8 @@ class SearchSpace:
 
     def params(self, x: Sequence[float] | np.ndarray) -> dict[str, float | int]:
         """One point in the problem's units, (d,), as the keywords that a black box is called with."""
+        if np.shape(x) != (self.n_dims,):
+            raise ValueError(f"point: expected shape ({self.n_dims},), got {np.shape(x)}")
         return {name: variable.param(value) for (name, variable), value in zip(self._items, x, strict=True)}
 
     def _columns(self, points: Any, convert: Any) -> np.ndarray:
@@ -232,8 +241,16 @@ class SearchSpace:
         return f"SearchSpace({dict(self._items)})"
 
 
+def _coerce(variable: _Variable, kind: type[float] | type[int], *names: str) -> None:
+    """Plain numbers in place of numpy's and of whole floats, so that equal variables have equal configurations."""
+    for name in names:
+        value = getattr(variable, name)
+        if value is not None:
+            object.__setattr__(variable, name, kind(value))
+
+
 def _check_bounds(low: float, high: float, log: bool) -> None:
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise ValueError(f"low: expected a finite number below high, got low {low!r} and high {high!r}")
+        raise ValueError(f"low: expected a finite number below high, got low {low:g} and high {high:g}")
     if log and low <= 0:
-        raise ValueError(f"low: expected a number above 0 with log: true, got {low!r}")
+        raise ValueError(f"low: expected a number above 0 with log: true, got {low:g}")

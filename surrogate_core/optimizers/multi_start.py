@@ -54,7 +54,7 @@ class MultiStartOptimizer:
             q arrays of unit-cube points: the ends of the descents, then the screened points, each by value.
         """
         screened = np.concatenate([sample("sobol", self.n_screened, fitted.space.n_dims, seed), rows])
-        descents, order = _descents(self, fitted.spec, fitted.state, screened, kappas)
+        descents, order = _descents(self, fitted.spec.traced, fitted.state, screened, kappas)
         return [np.concatenate([ends, screened[by]]) for ends, by in zip(np.asarray(descents.U), order, strict=True)]
 
 

@@ -36,7 +36,7 @@ class BlackBox:
             sys.path.append(os.getcwd())
         try:
             function = getattr(importlib.import_module(module_name), name)
-        except (ImportError, AttributeError, SyntaxError) as error:
+        except (ImportError, AttributeError, SyntaxError, TypeError) as error:
             raise ValueError(f"expected an importable function, got {self.target!r} ({error})") from error
         if not callable(function):
             raise ValueError(f"expected a function, got {self.target!r}, a {type(function).__name__}")
@@ -46,6 +46,7 @@ class BlackBox:
 def identity(source: Path, version: int | str) -> str:
     """Digest of what the black box is: the content of its source, a file or a folder, and its stated version."""
     digest = hashlib.sha256(f"{version!r}\n".encode())
-    for path in sorted(source.rglob("*.py")) if source.is_dir() else [source]:
+    inside = (path for path in source.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    for path in sorted(inside) if source.is_dir() else [source]:
         digest.update(f"{path.relative_to(source.parent).as_posix()}\n".encode() + path.read_bytes())
     return digest.hexdigest()

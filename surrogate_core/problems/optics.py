@@ -84,7 +84,7 @@ def spectra(designs: Mapping[str, Mapping[str, float]]) -> "Figure":
     return figure
 
 
-_COLORS = ("#8a8a8a", "#b58900", "#1f6fb4", "#c8442c", "#2e7d32")
+_COLORS = ("#8a8a8a", "#b58900", "#1f6fb4", "#c8442c", "#2e7d32", *(f"C{i}" for i in range(10)))
 
 
 @cache

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -51,6 +51,11 @@ class Surrogate(ABC):
     def noise(self, state: Any) -> Array:
         """Variance of the observation noise of z."""
 
+    @property
+    @abstractmethod
+    def traced(self) -> Self:
+        """The spec less all that matters to the fit alone: programs that predict are compiled once for each such."""
+
     def moments(self, state: Any, u: Array) -> tuple[Array, Array]:
         """Mean and standard deviation of y in the problem's units at one point; pure, differentiable."""
         return moments(self.transform, state.output, *self.latent(state, u))
@@ -90,7 +95,7 @@ class FittedSurrogate:
     def gradient(self, X: Any) -> np.ndarray:
         """Gradient of `predict` in the problem's units, (d,) or (n, d)."""
         U = np.atleast_2d(self.space.encode(X))
-        by_unit = np.asarray(_gradient(self.spec, self.state, _padded(U)))[: len(U)]
+        by_unit = np.asarray(_gradient(self.spec.traced, self.state, _padded(U)))[: len(U)]
         return by_unit.reshape(np.shape(X)) * self.space.slope(X)
 
     def interval(self, X: Any, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
@@ -117,7 +122,7 @@ class FittedSurrogate:
     @float64
     def _latent(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         U = np.atleast_2d(self.space.encode(X))
-        m, v = _latent(self.spec, self.state, _padded(U))
+        m, v = _latent(self.spec.traced, self.state, _padded(U))
         shape = np.shape(X)[:-1]
         return np.asarray(m)[: len(U)].reshape(shape), np.asarray(v)[: len(U)].reshape(shape)
 

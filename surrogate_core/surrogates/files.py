@@ -1,5 +1,6 @@
 """A fitted surrogate as files: `model.safetensors` for its arrays, `model.json` for its spec; no pickle."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,16 @@ def surrogate_files(fitted: FittedSurrogate) -> dict[str, bytes]:
     arrays = fitted.state._asdict()
     output = arrays.pop("output")
     arrays |= {f"output.{name}": value for name, value in output._asdict().items()}
+    saved = safetensors.save({name: np.asarray(array) for name, array in arrays.items()})
     about = {
         "schema": SCHEMA,
+        "arrays": hashlib.sha256(saved).hexdigest(),
         "surrogate": fitted.spec.to_config(),
         "space": fitted.space.to_config(),
         "diagnostics": fitted.diagnostics,
     }
     return {
-        ARRAYS: safetensors.save({name: np.asarray(array) for name, array in arrays.items()}),
+        ARRAYS: saved,
         SPEC: orjson.dumps(about, option=orjson.OPT_INDENT_2) + b"\n",
     }
 
@@ -45,13 +48,21 @@ def surrogate_from_files(files: dict[str, bytes]) -> FittedSurrogate:
         about: dict[str, Any] = orjson.loads(files[SPEC])
         if about["schema"] != SCHEMA:
             raise ValueError(f"expected schema {SCHEMA}, got {about['schema']!r}")
+        if hashlib.sha256(files[ARRAYS]).hexdigest() != about["arrays"]:
+            raise ValueError(f"expected the {ARRAYS} that was saved with it, got another")
         config = dict(about["surrogate"])
         spec = SURROGATES[config.pop("kind")](**config)
         arrays = safetensors.load(files[ARRAYS])
         output = Output(**{name: arrays.pop(f"output.{name}") for name in Output._fields})
         state = spec.State(**arrays, output=output)
         return FittedSurrogate(spec, SearchSpace.from_config(about["space"]), state, about["diagnostics"])
-    except (KeyError, TypeError, ValueError, SafetensorError) as error:  # orjson's error is a ValueError
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        SafetensorError,
+    ) as error:  # orjson's error is a ValueError
         raise ValueError(f"model: expected {ARRAYS} and {SPEC} as saved by this project, got {error!r}") from error
 
 

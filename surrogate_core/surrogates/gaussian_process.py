@@ -9,9 +9,9 @@ scaled by dimension: Hvarfner et al. (2024), arXiv:2402.02229, section 4.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from typing import ClassVar, Literal, NamedTuple
+from dataclasses import dataclass, fields
+from functools import cache, partial
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +19,12 @@ import numpy as np
 from jax import Array
 from jax.scipy.linalg import cho_solve, solve_triangular
 from scipy.optimize import minimize
+from threadpoolctl import ThreadpoolController
 
 from surrogate_core.dataset import Dataset
 from surrogate_core.precision import float64
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate, bucket
-from surrogate_core.surrogates.output import AnyArray, Output, fit_output, to_latent
+from surrogate_core.surrogates.output import AnyArray, Output, Transform, fit_output, to_latent
 
 Kernel = Literal["matern52", "matern32", "matern12", "rbf", "matern"]
 Prior = Literal["dimension_scaled", "flat"]
@@ -32,6 +33,7 @@ Prior = Literal["dimension_scaled", "flat"]
 BOUNDS = ((5e-3, 2e2), (1e-3, 1e3), (1e-8, 1.0))
 # The posterior has many modes: of so many draws a start, this far from the prior in log units, the best are followed.
 SCREENED, SPREAD = 8, 1.5
+SMALL = 512  # rows below which linear algebra is done by one thread
 JITTERS = (0.0, 1e-8, 1e-6, 1e-4)  # added to the diagonal in turn until the factorization succeeds
 
 
@@ -74,6 +76,12 @@ class GPSurrogate(Surrogate):
     max_iterations: int = 200
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            if isinstance(value := getattr(self, field.name), np.generic):
+                object.__setattr__(self, field.name, value.item())  # as a model's file can hold it
+        for name, known in (("transform", Transform), ("kernel", Kernel), ("prior", Prior)):
+            if getattr(self, name) not in get_args(known):
+                raise ValueError(f"{name}: expected one of {', '.join(get_args(known))}, got {getattr(self, name)!r}")
         for name in ("n_starts", "max_iterations"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected an integer >= 1, got {getattr(self, name)!r}")
@@ -81,8 +89,6 @@ class GPSurrogate(Surrogate):
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise ValueError(f"{name}: expected a number from {low:g} to {high:g}, got {value!r}")
-        if self.kernel not in _KERNELS:
-            raise ValueError(f"kernel: expected one of {', '.join(_KERNELS)}, got {self.kernel!r}")
 
     @float64
     def fit(self, dataset: Dataset, key: Array | None = None) -> FittedSurrogate:
@@ -114,20 +120,22 @@ class GPSurrogate(Surrogate):
                 return 1e25, np.zeros_like(theta)
             return float(value), np.asarray(gradient)
 
-        screened = np.argsort([loss(theta)[0] for theta in drawn], kind="stable")
-        starts = [np.clip(first, low, high), *drawn[screened[: self.n_starts - 1]]]
-        ends = [
-            minimize(loss, start, jac=True, method="L-BFGS-B", bounds=list(zip(low, high, strict=True)),
-                     options={"maxiter": self.max_iterations})
-            for start in starts
-        ]  # fmt: skip
-        best = min(ends, key=lambda end: end.fun)
-        for jitter in JITTERS:
-            L_inverse, a = _factor(self.kernel, best.x, U, z, w, jitter)
-            if np.isfinite(a).all():
-                break
-        else:
-            raise ValueError("fit: expected a covariance that can be factored, got none even with a jitter of 1e-4")
+        bounds = list(zip(low, high, strict=True))
+        options = {"maxiter": self.max_iterations}
+        # JAX's factorizations are OpenBLAS's, whose threads cost a small matrix much more than they do for it.
+        with _blas().limit(limits=1 if N < SMALL else None):
+            screened = np.argsort([loss(theta)[0] for theta in drawn], kind="stable")
+            starts = [np.clip(first, low, high), *drawn[screened[: self.n_starts - 1]]]
+            ends = [
+                minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options) for start in starts
+            ]
+            best = min(ends, key=lambda end: end.fun)
+            for jitter in JITTERS:
+                L_inverse, a = _factor(self.kernel, best.x, U, z, w, jitter)
+                if np.isfinite(a).all():
+                    break
+            else:
+                raise ValueError("fit: expected a covariance that can be factored, got none with a jitter of 1e-4")
         lengthscales, output_scale, noise = np.exp(best.x[:d]), np.exp(best.x[d]), np.exp(best.x[d + 1]) + jitter
         state = GPState(U, w, a, L_inverse, lengthscales, output_scale, noise, output)
         state = jax.tree.map(np.asarray, state)  # no array of 64 bits leaves this scope as JAX's
@@ -151,6 +159,10 @@ class GPSurrogate(Surrogate):
 
     def noise(self, state: GPState) -> Array:
         return state.noise
+
+    @property
+    def traced(self) -> "GPSurrogate":
+        return GPSurrogate(transform=self.transform, kernel=self.kernel)
 
     def _log_prior(self, d: int) -> tuple[np.ndarray, np.ndarray]:
         """Means and precisions of the normal priors on log l, log s2 and log e; precision 0 is flat.
@@ -198,6 +210,11 @@ def _factor(kernel: Kernel, theta: Array, U: Array, z: Array, w: Array, jitter: 
     return solve_triangular(L, jnp.eye(len(z)), lower=True), cho_solve((L, True), z)
 
 
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")
+
+
 def _squared_distances(A: Array) -> Array:
     squares = jnp.sum(A**2, axis=1)
     r2 = jnp.maximum(squares[:, None] + squares[None, :] - 2 * A @ A.T, 0.0)
@@ -221,7 +238,7 @@ _KERNELS: dict[str, tuple[_Function, _Function]] = {
     ),
     "matern12": (
         lambda r2: jnp.exp(-_root(r2)),
-        lambda r2: jnp.exp(-_root(r2)) / _root(r2),
+        lambda r2: jnp.where(r2 > 0, jnp.exp(-_root(r2)) / _root(r2), 0.0),  # 0 at 0, where it meets a D of 0
     ),
     "rbf": (
         lambda r2: jnp.exp(-r2 / 2),

@@ -49,7 +49,8 @@ class Study:
         """
         ok = [trial for trial in self.trials if trial.status == "ok"]
         if not ok:
-            raise ValueError(f"expected at least one trial to succeed, got {self.trials[0].reason} (and the like)")
+            got = self.trials[0].reason if self.trials else "no trials"
+            raise ValueError(f"expected at least one trial to succeed, got {got}")
         return min(ok, key=lambda trial: trial.value)
 
 
@@ -76,8 +77,13 @@ def search(
         journal: remembers each trial when it starts and when it ends.
         on_trial: called with each trial as it is told, and how many there will be.
     """
-    n_designs = math.prod(len(values) for values in space.values())
-    n_trials = min(n_trials, n_designs)
+    if batch < 1:
+        raise ValueError(f"batch: expected an integer >= 1, got {batch!r}")
+    untried = _untried(space, seed)
+    n_trials = min(n_trials, len(untried))
+    opening = [places for places in untried if first is not None and _key(_at(space, places)) == _key(first)]
+    if first is not None and not opening:
+        raise ValueError(f"first: expected a design of the grid, got {first!r}")
     # Choices go to Optuna by their place, so that any JSON value can be one.
     distributions: dict[str, Any] = {n: CategoricalDistribution(range(len(v))) for n, v in space.items()}
     verbosity = optuna.logging.get_verbosity()
@@ -85,9 +91,8 @@ def search(
     try:
         sampler = TPESampler(seed=seed, multivariate=True, constant_liar=True, n_startup_trials=max(5, n_trials // 3))
         study = optuna.create_study(sampler=sampler)
-        untried = _untried(space, seed)
-        if first is not None:
-            study.enqueue_trial({name: list(values).index(first[name]) for name, values in space.items()})
+        for places in opening:
+            study.enqueue_trial(places)
         tried: dict[str, Trial] = {}
         n_duplicates = 0
         while len(tried) < n_trials:
@@ -132,7 +137,7 @@ def _evaluate(
             value = float(objective(params))
             reason = "" if math.isfinite(value) else f"not a finite number: {value}"
         except ValueError as error:  # a design that the data rules out, such as a logarithm of negative values
-            value, reason = math.nan, str(error)
+            value, reason = math.nan, str(error) or repr(error)
         record = {"value": None if reason else value, "reason": reason}
         if journal is not None:
             journal.end(key, record)

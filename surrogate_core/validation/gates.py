@@ -32,7 +32,9 @@ def judge(metrics: Mapping[str, float], bounds: Mapping[str, float | None]) -> l
     for name, bound in bounds.items():
         if bound is None:
             continue
-        side, metric = name.split("_", 1)
+        side, _, metric = name.partition("_")
+        if side not in ("min", "max"):
+            raise KeyError(name)
         value = metrics[metric]
         gates.append(Gate(name, value, bound, passed=value >= bound if side == "min" else value <= bound))
     return gates
