@@ -32,32 +32,23 @@ pytestmark = pytest.mark.slow
 
 @dataclass(frozen=True)
 class Twins:
-    """Two workspaces of one commit after their first solution: by `surrogate run`, and by `dvc repro`."""
+    """Two workspaces of one commit after their first solution."""
 
-    solved: Solved
-    by_dvc: Workspace
-    repro: str
-    data: Path  # a copy, as tests may edit and rerun the two
-    runs_by_dvc: list[Any]
+    by_run: Solved
+    by_repro: Solved
+    runs_of_repro: list[Any]
 
     @property
-    def by_run(self) -> Workspace:
-        return self.solved.workspace
+    def told(self) -> dict[str, Any]:
+        """What `surrogate run --json` printed."""
+        told: dict[str, Any] = json.loads(self.by_run.output)
+        return told
 
 
 @pytest.fixture(scope="module")
-def twins(
-    workspaces: Workspaces,
-    solved: "Future[Solved]",
-    background: ThreadPoolExecutor,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Twins:
-    by_dvc = workspaces(tmp_path_factory.mktemp("twin") / "repro")
-    repro = background.submit(by_dvc.command, "dvc", "repro")
-    by_run = solved.result().workspace
-    data = tmp_path_factory.mktemp("first") / "data"
-    shutil.copytree(by_run.root / "data", data)
-    return Twins(solved.result(), by_dvc, repro.result().stdout, data, runs(by_dvc))
+def twins(solved_by_run: "Future[Solved]", solved_by_repro: "Future[Solved]") -> Twins:
+    by_repro = solved_by_repro.result()
+    return Twins(solved_by_run.result(), by_repro, runs(by_repro.workspace))
 
 
 def client(workspace: Workspace) -> Any:
@@ -78,12 +69,10 @@ def runs(workspace: Workspace) -> list[Any]:
 
 
 def test_run_and_repro_write_the_same_bytes_and_leave_dvc_and_git_clean(twins: Twins) -> None:
-    one, other = twins.by_run, twins.by_dvc
-    assert list(stages_run(twins.repro)) == list(STAGES)
-    assert one.data() == other.data() == twins.solved.data
-    lock = (one.root / "dvc.lock").read_text()
-    assert lock == (other.root / "dvc.lock").read_text()
-    for workspace in (one, other):
+    assert stages_run(twins.by_repro.output) == dict.fromkeys(STAGES, "ran")
+    assert digests(twins.by_run.data) == digests(twins.by_repro.data)
+    assert twins.by_run.lock == twins.by_repro.lock
+    for workspace in (twins.by_run.workspace, twins.by_repro.workspace):
         calls = workspace.calls()
         assert len(calls) == len({call.point for call in calls}) == N_CALLS
         assert workspace.git("status", "--porcelain") == "?? dvc.lock\n"
@@ -92,31 +81,16 @@ def test_run_and_repro_write_the_same_bytes_and_leave_dvc_and_git_clean(twins: T
         workspace.git("commit", "--quiet", "--message=Solve")
         assert workspace.git("status", "--porcelain") == ""
         assert workspace.repro() == {}
-    told = twins.solved.told
+    told = twins.told
     assert {stage: cost["cache"] for stage, cost in told["stages"].items()} == dict.fromkeys(STAGES, "miss")
     assert told["recommendation"]["n_evaluations"] == N_CALLS
     assert told["notes"] == []
 
-    def written() -> dict[Path, int]:
-        folders = (one.root / "data", one.root / ".surrogate" / "results", one.root / ".surrogate" / "journal")
-        return {path: path.stat().st_size for folder in folders for path in folder.rglob("*")} | {
-            path: path.stat().st_mtime_ns for path in folders[0].rglob("*")
-        }
-
-    before = written()
-    again = one.run()
-    assert {stage: cost["cache"] for stage, cost in again["stages"].items()} == dict.fromkeys(STAGES, "hit")
-    assert again["recommendation"] == told["recommendation"]
-    assert written() == before
-    assert (one.root / "dvc.lock").read_text() == lock
-    assert one.git("status", "--porcelain") == ""
-    assert len(one.calls()) == len(other.calls()) == N_CALLS
-
 
 def test_a_second_run_in_the_same_folder_is_refused(twins: Twins) -> None:
-    assert only_line(twins.solved.intruder) == (
-        f"surrogate: {twins.by_run.root}: another run is working here; wait for it, or end it\n"
-    )
+    assert twins.by_run.refused is not None
+    line = f"surrogate: {twins.by_run.workspace.root}: another run is working here; wait for it, or end it\n"
+    assert only_line(twins.by_run.refused) == line
 
 
 # --- (c) what MLflow was told
@@ -125,11 +99,11 @@ def test_a_second_run_in_the_same_folder_is_refused(twins: Twins) -> None:
 def test_the_mlflow_run_holds_all_there_is_to_know(twins: Twins) -> None:
     from surrogate_core.dataset import Dataset
 
-    told, workspace = twins.solved.told, twins.by_run
+    told, workspace = twins.told, twins.by_run.workspace
     mlflow = client(workspace)
     run = mlflow.get_run(told["mlflow_run"])
     assert run.info.status == "FINISHED"
-    assert run.data.params["collect.n_samples"] == "12"
+    assert run.data.params["collect.n_samples"] == "16"
     assert run.data.params["problem.function"] == "box:evaluate"
     for stage in STAGES:
         assert any(name.startswith(f"{stage}.") for name in run.data.metrics)
@@ -142,7 +116,7 @@ def test_the_mlflow_run_holds_all_there_is_to_know(twins: Twins) -> None:
     inputs = {one.dataset.name: one for one in run.inputs.dataset_inputs}
     assert set(inputs) == {"dataset", "evaluations", "tuning_evaluations"}
     for name, one in inputs.items():
-        digest = Dataset.from_bytes((twins.data / f"{name}.parquet").read_bytes()).digest
+        digest = Dataset.from_bytes((twins.by_run.data / f"{name}.parquet").read_bytes()).digest
         assert digest.startswith(one.dataset.digest)
         assert digest in {tag.value for tag in one.tags}
 
@@ -154,7 +128,7 @@ def test_the_mlflow_run_holds_all_there_is_to_know(twins: Twins) -> None:
     assert {path.name for path in (artifacts / "pictures").iterdir()} == {"parity.png", "rounds.png", "trials.png"}
     reports = digests(artifacts / "reports")
     assert set(reports) == {"validation.json", "optimum.json", "tuning.json", "recommendation.json"}
-    assert reports.items() <= digests(twins.data / "reports").items()
+    assert reports.items() <= digests(twins.by_run.data / "reports").items()
 
 
 LOAD = """
@@ -170,8 +144,8 @@ print(json.dumps([[value.hex() for value in told[name]] for name in ("prediction
 def test_a_new_process_loads_the_logged_model_and_predicts_bit_for_bit(twins: Twins, tmp_path: Path) -> None:
     from surrogate_core import load_surrogate
 
-    workspace = twins.by_run
-    uri = client(workspace).get_run(twins.solved.told["mlflow_run"]).data.tags["model.uri"]
+    workspace = twins.by_run.workspace
+    uri = client(workspace).get_run(twins.told["mlflow_run"]).data.tags["model.uri"]
     X = np.random.default_rng(0).uniform([-1, 0], [2, 3], (7, 2))
     done = subprocess.run(
         [sys.executable, "-c", LOAD, uri, json.dumps(X.tolist())],
@@ -182,7 +156,7 @@ def test_a_new_process_loads_the_logged_model_and_predicts_bit_for_bit(twins: Tw
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    fitted = load_surrogate(twins.data / "champion")
+    fitted = load_surrogate(twins.by_run.data / "champion")
     expected = [[float(value).hex() for value in values] for values in (fitted.predict(X), fitted.uncertainty(X))]
     assert json.loads(done.stdout) == expected
     files = [path.name for path in (workspace.root / "mlruns").rglob("*") if path.is_file()]
@@ -191,10 +165,10 @@ def test_a_new_process_loads_the_logged_model_and_predicts_bit_for_bit(twins: Tw
 
 
 def test_the_stages_of_one_repro_share_one_mlflow_run(twins: Twins) -> None:
-    (run,) = twins.runs_by_dvc
+    (run,) = twins.runs_of_repro
     assert run.info.status == "FINISHED"
     assert {run.data.tags[f"cache.{stage}"] for stage in STAGES} == {"miss"}
-    one = client(twins.by_run).get_run(twins.solved.told["mlflow_run"])
+    one = client(twins.by_run.workspace).get_run(twins.told["mlflow_run"])
     assert run.data.tags["params.digest"] == one.data.tags["params.digest"]
 
     def results(metrics: dict[str, float]) -> dict[str, float]:
@@ -256,12 +230,12 @@ def test_outputs_that_cannot_be_written_are_found_before_the_black_box_is_called
 
 def test_a_black_box_that_always_fails_fails_the_run(untouched: Workspace) -> None:
     line = untouched.refused(status=1, BOX_FAILS="1")
-    assert line == "surrogate: collect: all 12 evaluations failed, the first with: RuntimeError: out of order\n"
+    assert line == "surrogate: collect: all 16 evaluations failed, the first with: RuntimeError: out of order\n"
     assert runs(untouched)[0].info.status == "FAILED"
 
 
 def test_other_settings_go_elsewhere_and_a_failed_gate_may_stop_them(twins: Twins) -> None:
-    workspace = twins.by_run
+    workspace = twins.by_run.workspace
 
     def versioned() -> Any:
         lock = (workspace.root / "dvc.lock").read_text()
@@ -301,29 +275,48 @@ class Edit:
     make: Callable[[Workspace], None]
     readers: Sequence[str]
     by_run: Sequence[str] | None = None  # of `surrogate run`, where `dvc repro` differs by design
-    restore: bool = True  # let DVC restore what `surrogate run` has committed, else it runs stages itself
+    restore: bool = True  # DVC may restore what `surrogate run` has committed, else it runs stages itself
 
 
-def raised(path: str, number: int) -> Callable[[Workspace], None]:
-    return lambda workspace: workspace.edit(path, f"seed: {number}", f"seed: {number + 1}")
+def comment(path: str) -> Callable[[Workspace], None]:
+    return lambda workspace: workspace.append(path, "# a comment\n")
 
 
-EDITS = [
+def raised(seed: int) -> Callable[[Workspace], None]:
+    return lambda workspace: workspace.edit("params.yaml", f"seed: {seed}", f"seed: {seed + 1}")
+
+
+CODE = [
     Edit("execution.executor", lambda w: w.edit("params.yaml", "executor: threads", "executor: serial"), ()),
-    Edit(
-        "black box: a comment",
-        lambda w: w.append("box.py", "# a comment\n"),
-        ("collect", "optimize", "tune"),
-        restore=False,
-    ),
-    Edit("library: a comment", lambda w: w.append("surrogate_core/acquisition.py", "# a comment\n"), STAGES),
-    Edit("collect.seed", raised("params.yaml", 10), ("collect",)),
-    Edit("fit.seed", raised("params.yaml", 20), ("fit",)),
-    Edit("validate.seed", raised("params.yaml", 30), ("validate", "tune")),
-    Edit("optimize.seed", raised("params.yaml", 40), ("optimize", "tune")),
-    Edit("tune.seed", raised("params.yaml", 50), ("tune",), restore=False),
+    Edit("black box: a comment", comment("box.py"), ("collect", "optimize", "tune")),
+    Edit("library: a comment", comment("surrogate_core/acquisition.py"), STAGES),
     Edit("result cache deleted", lambda w: shutil.rmtree(w.root / ".surrogate" / "results"), (), by_run=STAGES),
 ]
+SEEDS = [
+    Edit("collect.seed", raised(10), ("collect",)),
+    Edit("fit.seed", raised(20), ("fit",)),
+    Edit("validate.seed", raised(30), ("validate", "tune")),
+    Edit("optimize.seed", raised(40), ("optimize", "tune")),
+    Edit("tune.seed", raised(50), ("tune",), restore=False),
+]
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """What an edit made rerun, and what it should have."""
+
+    edit: Edit
+    by_run: list[str]
+    by_repro: dict[str, str]
+    expected: list[str]
+    rewritten: set[Path]  # what `surrogate run` wrote, were it the same bytes
+
+
+def written(workspace: Workspace) -> dict[Path, int]:
+    """When each output was written, the size of each cached result, and how often the black box was called."""
+    outputs = {path: path.stat().st_mtime_ns for path in (workspace.root / "data").rglob("*")}
+    results = {path: path.stat().st_size for path in (workspace.root / ".surrogate" / "results").iterdir()}
+    return outputs | results | {workspace.calls_file: len(workspace.calls())}
 
 
 def changed(before: dict[str, str], after: dict[str, str], path: str) -> bool:
@@ -332,55 +325,57 @@ def changed(before: dict[str, str], after: dict[str, str], path: str) -> bool:
     return one != other
 
 
-def test_an_edit_reruns_exactly_the_stages_whose_inputs_it_changed(
-    twins: Twins, background: ThreadPoolExecutor, capsys: pytest.CaptureFixture[str]
-) -> None:
-    one, other = twins.by_run, twins.by_dvc
-    # What one commits the other finds in its run cache: its decisions are seen without waiting for the stages.
+def rerun(one: Workspace, other: Workspace, edits: Sequence[Edit]) -> list[Rerun]:
+    """Makes edits, one on top of the other, and solves one workspace by `surrogate run`, the other by `dvc repro`."""
+    # What is committed in one is in the run cache of the other: DVC's decisions are seen without waiting for stages.
     other.command("dvc", "cache", "dir", "--local", str(one.root / ".dvc" / "cache"))
-
-    def reproduce(edit: Edit, data: dict[str, str], lock: str) -> dict[str, str]:
-        edit.make(other)
-        out_of_date = other.repro() if edit.restore else other.repro("--no-run-cache")
-        assert other.data() == data, edit.name
-        assert (other.root / "dvc.lock").read_text() == lock, edit.name
-        return out_of_date
-
-    table: list[tuple[Edit, list[str], Future[dict[str, str]], list[str]]] = []
-    after = one.data()
-    following: Future[Any] | None = None
-    for edit in EDITS:
-        before = after
+    table = []
+    for edit in edits:
+        before, files = one.data(), written(one)
         edit.make(one)
         told = one.run()
-        after = one.data()
-        worked = [stage for stage, cost in told["stages"].items() if cost["cache"] == "miss"]
-        expected = [
-            stage
-            for stage in STAGES
-            if stage in edit.readers or any(changed(before, after, path) for path in READS[stage])
-        ]
-        if following is not None:
-            following.result()  # one after the other, beside the next run
-        following = background.submit(reproduce, edit, after, (one.root / "dvc.lock").read_text())
-        table.append((edit, worked, following, expected))
+        by_run = [stage for stage, cost in told["stages"].items() if cost["cache"] == "miss"]
+        rewritten = {path for path, _ in written(one).items() ^ files.items()}
+        edit.make(other)
+        by_repro = other.repro() if edit.restore else other.repro("--no-run-cache")
+        assert one.data() == other.data(), edit.name
+        assert (one.root / "dvc.lock").read_text() == (other.root / "dvc.lock").read_text(), edit.name
+        files_read = {stage: [path for path in READS[stage] if changed(before, one.data(), path)] for stage in STAGES}
+        expected = [stage for stage in STAGES if stage in edit.readers or files_read[stage]]
+        table.append(Rerun(edit, by_run, by_repro, expected, rewritten))
+    return table
+
+
+def second(workspace: Workspace, root: Path) -> Workspace:
+    """A workspace like another one, with a tracking store of its own."""
+    shutil.copytree(workspace.root, root, symlinks=True, ignore=shutil.ignore_patterns("mlruns"))
+    return Workspace(root.resolve(), workspace.environment)
+
+
+def test_an_edit_reruns_exactly_the_stages_whose_inputs_it_changed(
+    twins: Twins, background: ThreadPoolExecutor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = twins.by_run.workspace, twins.by_repro.workspace
+    seeded, reseeded = second(one, tmp_path / "run"), second(other, tmp_path / "repro")
+    beside = background.submit(rerun, one, other, CODE)
+    table = [*rerun(seeded, reseeded, SEEDS), *beside.result()]
 
     with capsys.disabled():
         print(f"\n{'edit':<22} {'surrogate run worked on':<40} dvc repro found out of date")  # noqa: T201
-        for edit, worked, out_of_date, _ in table:
-            said = " ".join(f"{stage}{'*' if how == 'restored' else ''}" for stage, how in out_of_date.result().items())
-            print(f"{edit.name:<22} {' '.join(worked) or '-':<40} {said or '-'}")  # noqa: T201
-        print("* with the same inputs as in the run, so restored from DVC's run cache")  # noqa: T201
-    for edit, worked, out_of_date, expected in table:
-        assert worked == list(edit.by_run or expected), edit.name
-        assert list(out_of_date.result()) == expected, edit.name
-        assert set(out_of_date.result().values()) <= {"restored" if edit.restore else "ran"}, edit.name
-    ran = {edit.name: worked for edit, worked, _, _ in table}
+        for row in table:
+            said = " ".join(f"{stage}{'*' if how == 'restored' else ''}" for stage, how in row.by_repro.items())
+            print(f"{row.edit.name:<22} {' '.join(row.by_run) or '-':<40} {said or '-'}")  # noqa: T201
+        print("* restored from the run cache, where `surrogate run` has committed them")  # noqa: T201
+    for row in table:
+        assert row.by_run == list(row.edit.by_run or row.expected), row.edit.name
+        assert list(row.by_repro) == row.expected, row.edit.name
+        assert row.by_run or not row.rewritten, row.edit.name
+        assert set(row.by_repro.values()) <= {"restored" if row.edit.restore else "ran"}, row.edit.name
+    ran = {row.edit.name: row.by_run for row in table}
     assert ran["black box: a comment"] == ["collect", "optimize", "tune"]  # the dataset is the same, so fit was spared
     assert ran["collect.seed"] == list(STAGES)
     assert ran["validate.seed"] == ["validate", "optimize", "tune"]
-    # What DVC skipped is published all the same.
-    skipped = dict.fromkeys(STAGES, "skipped by dvc")
-    after_tune, after_box, _ = runs(other)
-    for run, worked in ((after_tune, ran["tune.seed"]), (after_box, ran["black box: a comment"])):
-        assert {stage: run.data.tags[f"cache.{stage}"] for stage in STAGES} == skipped | dict.fromkeys(worked, "miss")
+    assert ran["tune.seed"] == ["tune"]
+    (run,) = runs(reseeded)  # what DVC skipped is published all the same
+    told = {stage: run.data.tags[f"cache.{stage}"] for stage in STAGES}
+    assert told == dict.fromkeys(STAGES, "skipped by dvc") | {"tune": "miss"}

@@ -26,11 +26,12 @@ from flows.server import begin, quiet_environment, stop
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("collect", "fit", "validate", "optimize", "tune")
-N_SAMPLES, N_OPTIMIZE, N_TUNE, N_WORKERS = 12, 6, 2, 2
+N_SAMPLES, N_OPTIMIZE, N_TUNE, N_WORKERS = 16, 6, 2, 2
 N_CALLS = N_SAMPLES + N_OPTIMIZE + N_TUNE
 HANG_SECONDS = 300  # no claim about speed: what takes longer hangs
 
-# Threads, as each worker process takes seconds to start; a test that needs processes edits that line.
+# Few shapes and one kernel, as each is traced anew in every process. Threads, as a worker process takes seconds to
+# start: a test that needs processes edits that line.
 PARAMS = f"""\
 problem:
   function: box:evaluate
@@ -62,7 +63,7 @@ tune:
   batch: 2
   seed: 50
   evaluations: {N_TUNE}
-  space: {{kernel: [matern52, rbf], n_starts: [1, 2]}}
+  space: {{prior: [dimension_scaled, flat], n_starts: [1, 2]}}
 execution:
   executor: threads
   n_workers: {N_WORKERS}
@@ -279,35 +280,70 @@ def workspaces(surroundings: dict[str, str], tmp_path_factory: pytest.TempPathFa
 @pytest.fixture(scope="session")
 def background() -> Iterator[ThreadPoolExecutor]:
     """Where commands run while a test does something else."""
-    with ThreadPoolExecutor() as executor:
+    with ThreadPoolExecutor(max_workers=2) as executor:
         yield executor
 
 
 @dataclass(frozen=True)
 class Solved:
-    """A workspace after `surrogate run`, undisturbed but for a second run that was tried there meanwhile."""
+    """A workspace and what the command printed that first solved it.
+
+    Args:
+        workspace: which a test may edit and run again.
+        output: of the command.
+        data: a copy of the outputs, which stays as it is.
+        lock: the content of dvc.lock.
+        refused: another `surrogate run`, tried while the first one worked.
+    """
 
     workspace: Workspace
-    told: dict[str, Any]
-    data: dict[str, str]
+    output: str
+    data: Path
     lock: str
-    intruder: "subprocess.CompletedProcess[str]"
+    refused: "subprocess.CompletedProcess[str] | None" = None
+
+    @classmethod
+    def now(
+        cls, workspace: Workspace, output: str, refused: "subprocess.CompletedProcess[str] | None" = None
+    ) -> "Solved":
+        """The workspace as it is."""
+        data = workspace.root.with_name(f"{workspace.root.name}-data")
+        shutil.copytree(workspace.root / "data", data)
+        return cls(workspace, output, data, (workspace.root / "dvc.lock").read_text(), refused)
 
 
 @pytest.fixture(scope="session")
-def solved(
-    workspaces: Workspaces, background: ThreadPoolExecutor, tmp_path_factory: pytest.TempPathFactory
+def solved_by_run(
+    workspaces: Workspaces,
+    background: ThreadPoolExecutor,
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
 ) -> "Future[Solved]":
-    """The undisturbed run that others are compared with; it is under way."""
+    """What `surrogate run` gives when nothing disturbs it but a second run that is tried meanwhile; under way."""
     workspace = workspaces(tmp_path_factory.mktemp("solved") / "run")
 
     def solve() -> Solved:
         process = workspace.start("flows", "run", "--json")
         assert eventually(lambda: bool(workspace.calls()) or process.poll() is not None)
-        intruder = finish(workspace.start("flows", "run", "--json"), 1)
+        refused = finish(workspace.start("flows", "run", "--json"), 1)
         done = finish(process, 0)
         assert done.stderr == ""
-        lock = (workspace.root / "dvc.lock").read_text()
-        return Solved(workspace, json.loads(done.stdout), workspace.data(), lock, intruder)
+        return Solved.now(workspace, done.stdout, refused)
+
+    running = background.submit(solve)
+    if any("solved_by_repro" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        request.getfixturevalue("solved_by_repro")  # now: a later test that needs it finds it done
+    return running
+
+
+@pytest.fixture(scope="session")
+def solved_by_repro(
+    workspaces: Workspaces, background: ThreadPoolExecutor, tmp_path_factory: pytest.TempPathFactory
+) -> "Future[Solved]":
+    """What `dvc repro` gives; under way."""
+    workspace = workspaces(tmp_path_factory.mktemp("solved") / "repro")
+
+    def solve() -> Solved:
+        return Solved.now(workspace, workspace.command("dvc", "repro").stdout)
 
     return background.submit(solve)

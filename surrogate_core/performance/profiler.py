@@ -30,14 +30,15 @@ def measured() -> Iterator[Cost]:
     process = psutil.Process()
     ended = threading.Event()
     workers: dict[int, float] = {}
-    session = os.getsid(0)  # children with a session of their own, such as servers, are not this work
+    before = {child.pid: child.create_time() for child in process.children(recursive=True)}
+    session = os.getsid(0)  # children with a session of their own, or from before, such as servers, are not this work
 
     def sample() -> None:
         while True:
             memory = process.memory_info().rss
             for child in process.children(recursive=True):
                 try:
-                    if os.getsid(child.pid) != session:
+                    if os.getsid(child.pid) != session or before.get(child.pid) == child.create_time():
                         continue
                     memory += child.memory_info().rss
                     workers[child.pid] = sum(child.cpu_times()[:2])
