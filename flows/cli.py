@@ -3,11 +3,13 @@
 Little is imported before a command is known: help is instant, and the Prefect server starts while the rest loads.
 """
 
+import _thread
 import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -162,12 +164,21 @@ def ui(port: int) -> None:
 def main() -> None:
     """The entry point."""
     signal.signal(signal.SIGTERM, _interrupt)
+    sys.unraisablehook = _not_lost
     cli(prog_name="surrogate")
 
 
 def _interrupt(_number: int, _frame: object) -> None:
     """Ends what a scheduler stops as cleanly as Ctrl-C does."""
     raise KeyboardInterrupt
+
+
+def _not_lost(ignored: "sys.UnraisableHookArgs") -> None:
+    """Interrupts again where Python dropped a Ctrl-C, as it does within a finalizer."""
+    if issubclass(ignored.exc_type, KeyboardInterrupt):
+        threading.Timer(0.05, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(ignored)
 
 
 def quiet(root: Path) -> None:
@@ -205,7 +216,7 @@ def _stages(stages: Sequence[str], params: str | None, overrides: Sequence[str],
             pending = begin(home_of(root) / "prefect")  # it starts while the rest is imported
             stack.callback(pending.close)
             workspace = _workspace(params, overrides)
-            check_writable(workspace.out)
+            check_writable(workspace.out, workspace.out / "data")
 
             from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
@@ -320,8 +331,10 @@ def _exit(line: str, status: int) -> None:
 
 def _only_errors() -> None:
     """Prefect and MLflow tell of every step; a person sees the table."""
-    for name in ("prefect", "mlflow", "alembic", "httpx"):
+    for name in ("prefect", "mlflow", "alembic", "httpx", "urllib3"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.engine"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # a failure is told once, by us
 
 
 def _json(value: Any) -> str:

@@ -71,8 +71,9 @@ class DvcCommitter:
                 f"{', '.join(stages)}: not committed to DVC, for a file it depends on changed meanwhile"
             )
             return
+        # Without --no-relink DVC puts each file anew in its place, while the next stage may be reading it.
         done = subprocess.run(
-            [sys.executable, "-m", "dvc", "commit", "--force", "--quiet", *stages],
+            [sys.executable, "-m", "dvc", "commit", "--force", "--no-relink", "--quiet", *stages],
             cwd=self._workspace.root,
             capture_output=True,
             text=True,

@@ -74,6 +74,8 @@ def open_store(root: Path) -> tuple[MlflowClient, str]:
     folder.mkdir(exist_ok=True)
     try:
         with FileLock(folder / "store.lock"):  # processes that make one database at once break it
+            if not os.environ.get("MLFLOW_TRACKING_URI"):
+                _make_database(folder)
             experiment = client.get_experiment_by_name(EXPERIMENT)
             if experiment is not None:
                 return client, experiment.experiment_id
@@ -85,6 +87,17 @@ def open_store(root: Path) -> tuple[MlflowClient, str]:
             f"MLFLOW_TRACKING_URI: expected a reachable MLflow store, got no use of {uri} ({first}); "
             "start it, or unset the variable to use the local one"
         ) from error
+
+
+def _make_database(folder: Path) -> None:
+    """Makes MLflow's SQLite file under another name first: a kill amid its migrations would break it."""
+    target, making = folder / "mlflow.db", folder / "making.db"
+    if target.exists():
+        return
+    for leftover in folder.glob("making.db*"):
+        leftover.unlink()
+    MlflowClient(f"sqlite:///{making}").search_experiments(max_results=1)
+    os.replace(making, target)
 
 
 class Tracker:
