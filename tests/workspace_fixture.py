@@ -223,7 +223,7 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str,
     home = tmp_path_factory.mktemp("surroundings").resolve()
     user, people = home / "user", [f"GIT_{who}_{what}" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")]
     user.mkdir()
-    foreign = ("PREFECT_", "MLFLOW_", "DVC_", "GIT_", "JAX_", "XDG_")
+    foreign = ("PREFECT_", "MLFLOW_", "DVC_", "GIT_", "JAX_", "XDG_", "TF_")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     quiet_environment()  # of this process too, which reads the tracking stores
     try:

@@ -68,14 +68,14 @@ def open_store(root: Path) -> tuple[MlflowClient, str]:
         TrackingUnreachable: a store was named and does not answer.
     """
     uri = tracking_uri(root)
-    mlflow.set_tracking_uri(uri)
-    client = MlflowClient(uri)
     folder = anchor(root) / "mlruns"
     folder.mkdir(exist_ok=True)
     try:
         with FileLock(folder / "store.lock"):  # processes that make one database at once break it
             if not os.environ.get("MLFLOW_TRACKING_URI"):
                 _make_database(folder)
+            mlflow.set_tracking_uri(uri)  # which opens the store, and would make the database in place
+            client = MlflowClient(uri)
             experiment = client.get_experiment_by_name(EXPERIMENT)
             if experiment is not None:
                 return client, experiment.experiment_id
