@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 import numpy as np
-from scipy.stats import qmc
 
 Sampling = Literal["sobol", "latin_hypercube", "random", "grid"]
 
@@ -32,11 +31,15 @@ def sample(sampling: Sampling, n_samples: int, n_dims: int, seed: int) -> np.nda
 
 
 def _sobol(n: int, d: int, seed: int) -> np.ndarray:
+    from scipy.stats import qmc  # takes a second to import
+
     # Drawn to the next power of two: the same first n points as any other draw, without scipy's warning on balance.
     return qmc.Sobol(d, scramble=True, rng=seed).random_base2(max(0, (n - 1).bit_length()))[:n]
 
 
 def _latin_hypercube(n: int, d: int, seed: int) -> np.ndarray:
+    from scipy.stats import qmc
+
     return qmc.LatinHypercube(d, rng=seed).random(n)
 
 

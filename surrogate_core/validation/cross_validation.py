@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from sklearn.model_selection import KFold
 
 from surrogate_core.dataset import Dataset
 from surrogate_core.surrogates.base import Surrogate
@@ -46,6 +45,8 @@ def cross_validate(spec: Surrogate, dataset: Dataset, folds: int, seed: int) -> 
     Raises:
         ValueError: fewer ok rows than folds, or the spec cannot fit the data.
     """
+    from sklearn.model_selection import KFold  # takes a second to import
+
     rows = dataset.ok
     if not 2 <= folds <= rows.n_samples:
         raise ValueError(f"folds: expected an integer from 2 to the {rows.n_samples} ok rows, got {folds}")
