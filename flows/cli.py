@@ -7,12 +7,13 @@ import _thread
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,12 +107,7 @@ for _name in ("collect", "fit", "validate", "optimize"):
 def tune(params: str | None, overrides: Sequence[str], as_json: bool, promote: bool) -> None:
     if promote and (params or overrides):
         raise click.UsageError("--promote: expected the project's own params.yaml, got -S or --params")
-    _stages(("tune",), params, overrides, as_json)
-    if promote:
-        with _one_line_errors():
-            from flows.promotion import promote as promote_challenger
-
-            click.echo(promote_challenger(Path.cwd()))
+    _stages(("tune",), params, overrides, as_json, promoting=promote)
 
 
 @cli.group()
@@ -147,18 +143,32 @@ def clear() -> None:
 @cli.command()
 @click.option("--port", default=5000, show_default=True, help="Port on the loopback address.")
 def ui(port: int) -> None:
-    """Open the MLflow store of all runs, until Ctrl-C."""
-    with _one_line_errors():
-        quiet(Path.cwd())
+    """Serve MLflow's pages of all runs, and Prefect's, until Ctrl-C."""
+    root = Path.cwd()
+    with _one_line_errors(), ExitStack() as stack:
+        quiet(root)
+        from flows.server import prefect_server
         from tasks.tracking import open_store, tracking_uri
+        from tasks.workspace import home_of
 
-        root = Path.cwd()
+        _check_free(port)
         open_store(root)
-        click.echo(f"MLflow on http://127.0.0.1:{port} (a few seconds; Ctrl-C ends it)")
+        server = stack.enter_context(prefect_server(home_of(root) / "prefect"))
         command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri(root)]
         command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-        ended = subprocess.run(command, check=False)
-    sys.exit(0 if ended.returncode in (0, -signal.SIGINT) else 1)
+        click.echo(f"MLflow on http://127.0.0.1:{port} in a few seconds")
+        click.echo(f"Prefect on {server.url.removesuffix('/api')}")
+        click.echo("Ctrl-C ends them")
+        pages = subprocess.Popen(command, start_new_session=True)  # a group of its own, to be ended as a whole
+        try:
+            pages.wait()
+        except KeyboardInterrupt:
+            return
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(pages.pid, signal.SIGTERM)
+            pages.wait()
+        raise StageFailed(f"MLflow's server ended by itself, with status {pages.returncode}")
 
 
 def main() -> None:
@@ -203,7 +213,9 @@ def _compiler_identity() -> str:
     return hashlib.sha256(repr((machine(), version("jaxlib"))).encode()).hexdigest()[:16]
 
 
-def _stages(stages: Sequence[str], params: str | None, overrides: Sequence[str], as_json: bool) -> None:
+def _stages(
+    stages: Sequence[str], params: str | None, overrides: Sequence[str], as_json: bool, promoting: bool = False
+) -> None:
     began = time.perf_counter()
     with _one_line_errors(), _project(params) as root, ExitStack() as stack:
         from rich.console import Console
@@ -211,7 +223,7 @@ def _stages(stages: Sequence[str], params: str | None, overrides: Sequence[str],
         from flows.server import begin
         from tasks.workspace import check_writable, home_of
 
-        console = Console(quiet=as_json)
+        console = Console(quiet=as_json, width=None if sys.stdout.isatty() else 140)  # logs have no width
         with console.status("starting Prefect and the libraries"):
             pending = begin(home_of(root) / "prefect")  # it starts while the rest is imported
             stack.callback(pending.close)
@@ -232,6 +244,10 @@ def _stages(stages: Sequence[str], params: str | None, overrides: Sequence[str],
         view: View = LiveTable(console, tuple(stages)) if console.is_terminal else Lines(console)
         with view:
             session = run_stages(workspace, stages, view)
+        if promoting:
+            from flows.promotion import promote
+
+            session.notes.append(promote(workspace.root, session.tracker.promote))
         _tell(session, console, as_json, ready, server.seconds, time.perf_counter() - began)
 
 
@@ -311,6 +327,15 @@ def _project(params: str | None) -> Iterator[Path]:
         yield root
     finally:
         lock.release()
+
+
+def _check_free(port: int) -> None:
+    with socket.socket() as asked:
+        asked.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            asked.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            raise BadInput(f"--port: expected a free port of this machine, got {port} ({error})") from error
 
 
 @contextmanager

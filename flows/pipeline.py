@@ -69,7 +69,7 @@ def run_stages(workspace: Workspace, stages: Sequence[str], view: View | None = 
             raise
         finally:
             tracker.end(status)
-    session.notes = [*committer.trouble, *([committer.why_not] if committer.why_not else [])]
+    session.notes = [*tracker.trouble, *committer.trouble, *([committer.why_not] if committer.why_not else [])]
     return session
 
 

@@ -1,6 +1,7 @@
 """`surrogate tune --promote`: the one place that changes params.yaml and moves MLflow's @champion."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,31 +9,26 @@ import orjson
 from ruamel.yaml import YAML
 
 from surrogate_core.surrogates.files import SURROGATES
-from tasks.errors import BadInput
 from tasks.files import write_file
 from tasks.keys import TUNING
 
 
-def promote(root: Path) -> str:
-    """Makes a better challenger the champion: its spec in params.yaml, its model under @champion.
+def promote(root: Path, move_alias: Callable[[], str]) -> str:
+    """Makes the challenger of the tuning that has just ended the champion, if it is better.
+
+    Args:
+        root: where params.yaml is, which gets the challenger's spec.
+        move_alias: moves @champion to the challenger's model and returns that version.
 
     Returns:
         One line that says what was done.
-
-    Raises:
-        BadInput: nothing has been tuned, or params.yaml was changed meanwhile.
     """
-    try:
-        tuning = orjson.loads((root / TUNING).read_bytes())
-    except OSError as error:
-        raise BadInput(f"{root / TUNING}: expected the report of a tuning, got {error.strerror}; run tune") from error
+    tuning = orjson.loads((root / TUNING).read_bytes())
     if not tuning["challenger_is_better"]:
         return "the champion stays: no challenger is better"
-    from tasks.tracking import promote_latest
-
     path = root / "params.yaml"
     content = with_surrogate(path.read_text(encoding="utf-8"), tuning["challenger"]["surrogate"])
-    version = promote_latest(root)
+    version = move_alias()
     write_file(path, content.encode())
     return f"promoted: fit.surrogate in params.yaml is the challenger's, and @champion is version {version}; run again"
 

@@ -3,11 +3,12 @@
 import difflib
 from pathlib import Path
 
+import orjson
 import pytest
 
 from flows.promotion import promote, with_surrogate
 from surrogate_core import GPSurrogate
-from tasks.errors import BadInput
+from tasks.errors import StageFailed
 from tasks.settings import load_settings
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
@@ -35,12 +36,36 @@ def test_a_field_that_was_left_at_its_default_is_added_where_it_matters(tmp_path
     assert load_settings(tmp_path / "params.yaml").fit.spec == challenger
 
 
-def test_there_must_be_a_tuning_to_promote(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"tuning\.json: expected the report of a tuning, got No such file"):
-        promote(tmp_path)
+@pytest.mark.parametrize("better", [True, False])
+def test_the_alias_and_the_file_change_only_for_a_better_challenger(better: bool, tmp_path: Path) -> None:
+    challenger = GPSurrogate(kernel="rbf")
+    reports = tmp_path / "data" / "reports"
+    reports.mkdir(parents=True)
+    told = {"challenger_is_better": better, "challenger": {"surrogate": challenger.to_config()}}
+    (reports / "tuning.json").write_bytes(orjson.dumps(told))
+    (tmp_path / "params.yaml").write_text(PARAMS.read_text())
+    moved: list[str] = []
+
+    def move() -> str:
+        moved.append("3")
+        return "3"
+
+    line = promote(tmp_path, move)
+    assert (load_settings(tmp_path / "params.yaml").fit.spec == challenger) == better
+    assert moved == (["3"] if better else [])
+    assert ("@champion is version 3" in line) == better
 
 
-def test_a_champion_that_was_not_beaten_stays(tmp_path: Path) -> None:
-    (tmp_path / "data" / "reports").mkdir(parents=True)
-    (tmp_path / "data" / "reports" / "tuning.json").write_text('{"challenger_is_better": false}')
-    assert promote(tmp_path) == "the champion stays: no challenger is better"
+def test_an_alias_that_cannot_be_moved_leaves_the_file(tmp_path: Path) -> None:
+    reports = tmp_path / "data" / "reports"
+    reports.mkdir(parents=True)
+    told = {"challenger_is_better": True, "challenger": {"surrogate": GPSurrogate(kernel="rbf").to_config()}}
+    (reports / "tuning.json").write_bytes(orjson.dumps(told))
+    (tmp_path / "params.yaml").write_text(PARAMS.read_text())
+
+    def move() -> str:
+        raise StageFailed("no model")
+
+    with pytest.raises(StageFailed, match="no model"):
+        promote(tmp_path, move)
+    assert (tmp_path / "params.yaml").read_text() == PARAMS.read_text()

@@ -7,7 +7,8 @@ Nothing here changes a result, and a cached result is published like a fresh one
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -27,7 +28,7 @@ import surrogate_core
 from surrogate_core.dataset import Dataset
 from surrogate_core.performance.profiler import Cost
 from surrogate_core.surrogates.files import load_surrogate
-from tasks.errors import BadInput
+from tasks.errors import BadInput, StageFailed
 from tasks.files import write_file
 from tasks.keys import CHAMPION, DATASET, EVALUATIONS, STAGES, TUNED_EVALUATIONS
 from tasks.pictures import png
@@ -101,12 +102,16 @@ def _make_database(folder: Path) -> None:
 
 
 class Tracker:
-    """One MLflow run, which a pipeline, or the stages of one `dvc repro`, publish to."""
+    """One MLflow run, which a pipeline, or the stages of one `dvc repro`, publish to.
+
+    A store that fails once the run is open does not stop the work: `trouble` says what was not published, a line each.
+    """
 
     def __init__(self, workspace: Workspace, client: MlflowClient, run_id: str):
         self.workspace = workspace
         self.client = client
         self.run_id = run_id
+        self.trouble: list[str] = []
 
     @classmethod
     def start(cls, workspace: Workspace, tags: Mapping[str, str] | None = None) -> "Tracker":
@@ -133,6 +138,13 @@ class Tracker:
         tracker.tag(process=_tags(workspace)["process"])
         return tracker
 
+    @contextmanager
+    def _observing(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (MlflowException, OSError) as error:
+            self.trouble.append(f"{what} not published to MLflow: {str(error).strip().partition(chr(10))[0][:200]}")
+
     def published(self) -> set[str]:
         """The stages that the run has already."""
         tags = self.client.get_run(self.run_id).data.tags
@@ -140,6 +152,10 @@ class Tracker:
 
     def publish(self, report: Report, cache: Cache, cost: Cost | None) -> None:
         """Logs a stage: metrics, tables, pictures, what it cost, and whether it came from the cache."""
+        with self._observing(report.stage):
+            self._publish(report, cache, cost)
+
+    def _publish(self, report: Report, cache: Cache, cost: Cost | None) -> None:
         values = {f"{report.stage}.{name}": value for name, value in report.metrics.items()}
         if cost is not None:
             values |= {f"cost.{report.stage}.{name}": value for name, value in asdict(cost).items()}
@@ -166,7 +182,21 @@ class Tracker:
             self._log_model()
 
     def end(self, status: Status) -> None:
-        self.client.set_terminated(self.run_id, status)
+        with self._observing(f"that the run {status.lower()}"):
+            self.client.set_terminated(self.run_id, status)
+
+    def promote(self) -> str:
+        """Moves @champion to the model version that this run registered, and returns that version.
+
+        Raises:
+            StageFailed: the run registered none, for MLflow failed.
+        """
+        versions = self.client.search_model_versions(f"run_id = '{self.run_id}'")
+        if not versions:
+            raise StageFailed(f"promote: MLflow's run {self.run_id} has no model; {'; '.join(self.trouble) or 'tune'}")
+        version = max(versions, key=lambda found: int(found.version)).version
+        self.client.set_registered_model_alias(MODEL_NAME, "champion", version)
+        return str(version)
 
     def tag(self, **tags: str) -> None:
         self.client.log_batch(self.run_id, tags=[RunTag(name, value[:5000]) for name, value in tags.items()])
@@ -233,15 +263,6 @@ def pictures_folder(workspace: Workspace) -> Path:
     """Where the pictures of the last run are, for people; they are drawn anew and not versioned."""
     foreign = workspace.out != workspace.root
     return workspace.out / "pictures" if foreign else workspace.root / "runs" / "pictures"
-
-
-def promote_latest(root: Path) -> str:
-    """Moves @champion to the newest registered version and returns that version."""
-    client, _ = open_store(root)
-    versions = client.search_model_versions(f"name = '{MODEL_NAME}'")
-    newest = max(versions, key=lambda found: int(found.version))
-    client.set_registered_model_alias(MODEL_NAME, "champion", newest.version)
-    return str(newest.version)
 
 
 def dvc_process() -> str | None:
