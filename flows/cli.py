@@ -156,19 +156,24 @@ def ui(port: int) -> None:
         server = stack.enter_context(prefect_server(home_of(root) / "prefect"))
         command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri(root)]
         command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-        click.echo(f"MLflow on http://127.0.0.1:{port} in a few seconds")
-        click.echo(f"Prefect on {server.url.removesuffix('/api')}")
-        click.echo("Ctrl-C ends them")
-        pages = subprocess.Popen(command, start_new_session=True)  # a group of its own, to be ended as a whole
+        log = stack.enter_context((home_of(root) / "ui.log").open("w"))
+        # A group of its own, to be ended as a whole.
+        pages = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
-            pages.wait()
+            while pages.poll() is None and not _answers(port):
+                time.sleep(0.2)
+            if pages.returncode is None:
+                click.echo(f"MLflow   http://127.0.0.1:{port}")
+                click.echo(f"Prefect  {server.url.removesuffix('/api')}")
+                click.echo("Ctrl-C ends MLflow's at once and Prefect's when no command has used it for two minutes")
+                pages.wait()
         except KeyboardInterrupt:
             return
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(pages.pid, signal.SIGTERM)
             pages.wait()
-        raise StageFailed(f"MLflow's server ended by itself, with status {pages.returncode}")
+        raise StageFailed(f"MLflow's server ended by itself; {log.name} says why")
 
 
 def main() -> None:
@@ -336,6 +341,12 @@ def _check_free(port: int) -> None:
             asked.bind(("127.0.0.1", port))
         except (OSError, OverflowError) as error:
             raise BadInput(f"--port: expected a free port of this machine, got {port} ({error})") from error
+
+
+def _answers(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
 
 
 @contextmanager

@@ -157,7 +157,7 @@ def summary(final: Mapping[str, Any]) -> Table:
         ("gates", "passed" if final["gates_passed"] else f"[red]FAILED[/red] {', '.join(final['failed_gates'])}"),
         (
             "surrogate",
-            f"{', '.join(str(value) for value in spec.values() if value is not None)}"
+            ", ".join([spec["kind"], *(f"{k} {v}" for k, v in spec.items() if k != "kind" and v is not None)])
             + (" (the challenger)" if final["challenger_is_better"] else " (the champion)"),
         ),
         ("evaluations", f"{final['n_evaluations']}, of which {final['n_failed']} failed"),
