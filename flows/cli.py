@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from flows.pipeline import Session
+    from tasks.inputs import Inputs
     from tasks.workspace import Workspace
 
 STAGE_HELP = {
@@ -112,32 +113,41 @@ def tune(params: str | None, overrides: Sequence[str], as_json: bool, promote: b
 
 @cli.group()
 def cache() -> None:
-    """The cache of the stages' results."""
+    """What is kept to spare work: results of stages, and compiled code."""
 
 
 @cache.command()
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def stats(as_json: bool) -> None:
-    """Say how many results there are, of which stages, and how large."""
+    """Say how many results there are, of which stages, and how large, and what else is kept."""
+    root = Path.cwd()
     with _one_line_errors():
+        quiet(root)
         from tasks.caching import cache_stats
+        from tasks.settings import load_settings
+        from tasks.workspace import home_of
 
-        workspace = _workspace(None, ())
-        told = cache_stats(workspace.results, int(workspace.settings.execution.cache_mb * 1e6))
+        limit = load_settings(root / "params.yaml").execution.cache_mb
+        told = cache_stats(home_of(root), int(limit * 1e6))
     if as_json:
         click.echo(_json(told))
         return
     stages = ", ".join(f"{count} {stage}" for stage, count in told["stages"].items()) or "none"
-    click.echo(f"{told['entries']} results ({stages}), {told['bytes'] / 1e6:.1f} of {told['limit'] / 1e6:.0f} MB")
+    click.echo(f"results      {told['entries']} ({stages}), {told['bytes'] / 1e6:.1f} of {told['limit'] / 1e6:.0f} MB")
+    click.echo(f"compiled     {told['compiled_bytes'] / 1e6:.1f} of {told['compiled_limit'] / 1e6:.0f} MB")
+    click.echo(f"checkpoints  {told['journals']} of stages that have not ended")
 
 
 @cache.command()
-def clear() -> None:
-    """Remove all results; the next run computes them again."""
-    with _one_line_errors():
+@click.option("--checkpoints", is_flag=True, help="Also the evaluations that killed runs would go on from.")
+def clear(checkpoints: bool) -> None:
+    """Remove all results and compiled code; the next run makes them again."""
+    with _one_line_errors(), _project(None) as root:
         from tasks.caching import clear_cache
+        from tasks.workspace import home_of
 
-        click.echo(f"{clear_cache(_workspace(None, ()).results)} results removed")
+        told = clear_cache(home_of(root), checkpoints=checkpoints)
+        click.echo(f"{told['results']} results removed" + (f", {told['journals']} checkpoints" if checkpoints else ""))
 
 
 @cli.command()
@@ -199,12 +209,13 @@ def _not_lost(ignored: "sys.UnraisableHookArgs") -> None:
 def quiet(root: Path) -> None:
     """Sets what keeps the libraries quiet, offline and within the project; before they are imported."""
     from flows.server import quiet_environment
-    from tasks.workspace import home_of
+    from tasks.workspace import COMPILED, MAX_COMPILED_BYTES, home_of
 
     home = home_of(root)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # the compilation cache logs pages about CPU features
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / "jax" / _compiler_identity()))
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / COMPILED / _compiler_identity()))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(MAX_COMPILED_BYTES))
     quiet_environment(home / "prefect")
 
 
@@ -226,13 +237,15 @@ def _stages(
         from rich.console import Console
 
         from flows.server import begin
+        from tasks.inputs import Inputs
         from tasks.workspace import check_writable, home_of
 
+        inputs = Inputs.now(root)
         console = Console(quiet=as_json, width=None if sys.stdout.isatty() else 140)  # logs have no width
         with console.status("starting Prefect and the libraries"):
             pending = begin(home_of(root) / "prefect")  # it starts while the rest is imported
             stack.callback(pending.close)
-            workspace = _workspace(params, overrides)
+            workspace = _workspace(params, overrides, inputs)
             check_writable(workspace.out, workspace.out / "data")
 
             from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
@@ -298,13 +311,13 @@ def _tell(session: "Session", console: "Console", as_json: bool, ready: float, s
         console.print(f"note      {note}", soft_wrap=True, highlight=False)
 
 
-def _workspace(params: str | None, overrides: Sequence[str]) -> "Workspace":
+def _workspace(params: str | None, overrides: Sequence[str], inputs: "Inputs") -> "Workspace":
     from tasks.settings import load_settings
     from tasks.workspace import Workspace
 
     root = Path.cwd()
     settings = load_settings(Path(params) if params else root / "params.yaml", overrides)
-    return Workspace.of(root, settings, foreign=bool(params or overrides))
+    return Workspace.of(root, settings, foreign=bool(params or overrides), inputs=inputs)
 
 
 @contextmanager
@@ -321,8 +334,8 @@ def _project(params: str | None) -> Iterator[Path]:
     settings = Path(params) if params else root / "params.yaml"
     if not settings.is_file():
         raise BadInput(f"{settings}: expected a settings file, got none; work in a folder that has one, or name it")
-    quiet(root)
     check_writable(root / ".surrogate", home_of(root))
+    quiet(root)
     lock = FileLock(root / ".surrogate" / "project.lock")
     try:
         lock.acquire(timeout=0)

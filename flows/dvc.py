@@ -6,8 +6,6 @@ import subprocess
 import sys
 import threading
 
-from surrogate_core.problems.black_box import identity
-from tasks.keys import code_digest
 from tasks.workspace import Workspace
 
 
@@ -23,7 +21,6 @@ class DvcCommitter:
         self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self.trouble: list[str] = []  # what went wrong, a line each; complete once the `with` has been left
         self.why_not = self._why_not()
-        self._began_with = "" if self.why_not else self._inputs()
         self._thread = threading.Thread(target=self._work, name="dvc-commit")
 
     def __enter__(self) -> "DvcCommitter":
@@ -48,11 +45,6 @@ class DvcCommitter:
             return "no DVC repository here: nothing is versioned (`dvc init` makes one)"
         return ""
 
-    def _inputs(self) -> str:
-        root, problem = self._workspace.root, self._workspace.settings.problem
-        files = [(root / name).read_bytes() for name in ("params.yaml", "dvc.yaml")]
-        return repr((files, code_digest(root), identity(root / problem.source, problem.version)))
-
     def _work(self) -> None:
         stages: list[str] = []
         ended = False
@@ -66,10 +58,8 @@ class DvcCommitter:
                 self._commit(stages)
 
     def _commit(self, stages: list[str]) -> None:
-        if self._inputs() != self._began_with:
-            self.trouble.append(
-                f"{', '.join(stages)}: not committed to DVC, for a file it depends on changed meanwhile"
-            )
+        if edited := self._workspace.edited(pipeline=True):
+            self.trouble.append(f"{', '.join(stages)}: not committed to DVC, for {edited} was edited meanwhile")
             return
         # Without --no-relink DVC puts each file anew in its place, while the next stage may be reading it.
         done = subprocess.run(

@@ -1,5 +1,7 @@
 """The pipeline as a Prefect flow: the stages one after the other, each cached, written, published and committed."""
 
+import signal
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from contextvars import ContextVar
@@ -14,6 +16,7 @@ from flows.dvc import DvcCommitter
 from flows.view import Silent, View
 from surrogate_core.performance.profiler import Cost, measured
 from tasks.caching import ResultStorage, call_cached, stage_options
+from tasks.errors import BadInput
 from tasks.files import StageFiles
 from tasks.keys import STAGES, stage_key
 from tasks.reports import is_done, read_report
@@ -35,11 +38,12 @@ class Session:
     committer: DvcCommitter
     costs: dict[str, tuple[str, Cost]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    on_sigterm: Any = None  # the handler that the process has; None outside the main thread, which alone may set one
 
-    @property
-    def storage(self) -> ResultStorage:
-        megabytes = self.workspace.settings.execution.cache_mb
-        return ResultStorage(basepath=str(self.workspace.results), max_bytes=int(megabytes * 1e6))
+    def storage(self, stage: str) -> ResultStorage:
+        """The cache as one stage sees it."""
+        limit = int(self.workspace.settings.execution.cache_mb * 1e6)
+        return ResultStorage(basepath=str(self.workspace.results), max_bytes=limit, outs=STAGES[stage].outs)
 
 
 # Prefect records a flow's parameters; what is no plain value reaches the flow this way.
@@ -50,13 +54,19 @@ def run_stages(workspace: Workspace, stages: Sequence[str], view: View | None = 
     """Runs stages in their order as one flow run and one MLflow run; a Prefect server must be set.
 
     Raises:
+        BadInput: the black box or the figure cannot be found; nothing has been done.
         UserError: the work could not be done. The MLflow run has ended as FAILED.
     """
+    if any(STAGES[stage].calls_black_box for stage in stages):
+        _ = workspace.black_box  # what is missing is told before any work is done
+    _ = workspace.settings.report.figure_maker
     process = dvc_process()
     tracker = Tracker.join(workspace, process) if process else Tracker.start(workspace)
     with ExitStack() as stack:
         committer = stack.enter_context(DvcCommitter(workspace))
         session = Session(workspace, view or Silent(), tracker, committer)
+        if threading.current_thread() is threading.main_thread():
+            session.on_sigterm = signal.getsignal(signal.SIGTERM)
         token = _session.set(session)
         stack.callback(_session.reset, token)
         status: Status = "FAILED"
@@ -77,6 +87,9 @@ def run_stages(workspace: Workspace, stages: Sequence[str], view: View | None = 
 def pipeline(stages: list[str], params_digest: str) -> None:
     """The stages named, in their order."""
     session = _session.get()
+    if session.on_sigterm is not None:
+        # In place of Prefect's, whose exception a black box called in this thread would be taken to have raised.
+        signal.signal(signal.SIGTERM, session.on_sigterm)
     for stage in stages:
         _run_stage(stage, session)
     if dvc_process():
@@ -90,12 +103,17 @@ def _publish_skipped(session: Session) -> None:
     that they last ran under.
     """
     workspace, published, order = session.workspace, session.tracker.published(), list(STAGES)
+    last = max(order.index(stage) for stage in session.costs)
     for place, stage in enumerate(order):
-        if stage in published or not is_done(stage, workspace):
-            continue
-        is_earlier = place < max(order.index(ran) for ran in session.costs)
-        if is_earlier or workspace.last_key(stage) == stage_key(STAGES[stage], workspace):
+        if stage not in published and is_done(stage, workspace) and (place < last or _is_up_to_date(stage, workspace)):
             session.tracker.publish(read_report(stage, workspace), "skipped by dvc", None)
+
+
+def _is_up_to_date(stage: str, workspace: Workspace) -> bool:
+    try:
+        return workspace.last_key(stage) == stage_key(STAGES[stage], workspace)
+    except BadInput:  # what it reads has not been made here
+        return False
 
 
 def _run_stage(stage: str, session: Session) -> None:
@@ -104,15 +122,20 @@ def _run_stage(stage: str, session: Session) -> None:
     key = stage_key(STAGES[stage], workspace)
     with measured() as cost:
         files, hit = call_cached(
-            _TASKS[stage], storage=session.storage, key=key, workspace=workspace, progress=session.view.progress
+            _TASKS[stage],
+            storage=session.storage(stage),
+            key=key,
+            is_current=lambda: not workspace.edited(pipeline=False),
+            workspace=workspace,
+            progress=session.view.progress,
         )
         workspace.write(files, STAGES[stage].outs)
     workspace.finish(stage, key)
+    session.committer.add(stage)
     report = read_report(stage, workspace)
     cache: Cache = "hit" if hit else "miss"
     session.costs[stage] = (cache, cost)
     session.view.end(report, cache, cost)
-    session.committer.add(stage)
     session.tracker.publish(report, cache, cost)
 
 

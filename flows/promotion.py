@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 from ruamel.yaml import YAML
 
+from surrogate_core.atomic import write_file
 from surrogate_core.surrogates.files import SURROGATES
-from tasks.files import write_file
 from tasks.keys import TUNING
 
 

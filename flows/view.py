@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from surrogate_core.performance.profiler import Cost
 from tasks.reports import Report
@@ -121,7 +122,7 @@ class LiveTable(Silent):
                 elapsed = f"{time.monotonic() - self._began:.0f} s"
                 table.add_row(f"[bold]{stage}", elapsed, "working", self._working())
             else:
-                table.add_row(stage if seconds else f"[dim]{stage}", seconds, told, line)
+                table.add_row(stage if seconds else f"[dim]{stage}", seconds, told, Text(line))  # it is no markup
         return table
 
     def _working(self) -> Table | str:

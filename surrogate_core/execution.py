@@ -72,6 +72,17 @@ class ExecutorSpec:
 _Outcomes = Generator[tuple[int, Outcome], None, None]
 
 
+class WorkerNotStarted(RuntimeError):
+    """A worker process could not fetch the function; `reason` is what happened in it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"the worker process could not start ({reason}): the function must be importable in a new process, and a "
+            "script must guard what it runs by `if __name__ == '__main__':`; or use executor 'threads' or 'serial'"
+        )
+        self.reason = reason
+
+
 class Pool(ABC):
     """Calls one function, in workers that stay warm from one `run` to the next."""
 
@@ -92,7 +103,7 @@ class Pool(ABC):
             The outcomes, in the order of `arguments`.
 
         Raises:
-            RuntimeError: a worker process could not be started with this function.
+            WorkerNotStarted: a worker process could not be started with this function.
         """
         outcomes: dict[int, Outcome] = {}
         with closing(self._calls(arguments, on_start or (lambda i: None))) as calls:
@@ -231,11 +242,7 @@ class _ProcessPool(Pool):
             if outcome.status in ("timeout", "died"):
                 self._workers.remove(worker)
             if not worker.is_ready and outcome.status != "ok":
-                raise RuntimeError(
-                    f"the worker process could not start ({outcome.reason}): the function must be importable in a new "
-                    "process, and a script must guard what it runs by `if __name__ == '__main__':`; "
-                    "or use executor 'threads' or 'serial'"
-                )
+                raise WorkerNotStarted(outcome.reason)
             worker.is_ready = True
             if worker.task is not None:
                 i, worker.task, worker.deadline = worker.task, None, math.inf

@@ -70,6 +70,10 @@ class Journal:
         """
         self._append({"end": key, "record": _json(record, "record")}, sync=True)
 
+    def drop(self, key: str) -> None:
+        """Forget the record of `key`, so that it is worked on again."""
+        self._append({"drop": key}, sync=True)
+
     @property
     def ended(self) -> Mapping[str, dict[str, Any]]:
         """The records by key: a live, read-only view."""
@@ -138,6 +142,8 @@ class Journal:
     def _apply(self, entry: dict[str, Any]) -> None:
         if "start" in entry:
             self._in_flight.add(entry["start"])
+        elif "drop" in entry:
+            self._ended.pop(entry["drop"], None)
         else:
             self._in_flight.discard(entry["end"])
             self._ended[entry["end"]] = entry["record"]

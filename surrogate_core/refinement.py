@@ -5,15 +5,16 @@ evaluates the minimizer of the prediction, whose promise is put on record, besid
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
+from jax import Array
 
 from surrogate_core.acquisition import exploration_weights
 from surrogate_core.dataset import Dataset
 from surrogate_core.optimizers.multi_start import MultiStartOptimizer, distinct
-from surrogate_core.surrogates.base import FittedSurrogate
+from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
 
 N_ROW_STARTS = 16  # how many of the best rows the optimizer may start from
 FRESH = 1e-3  # unit-cube distance from every earlier row below which a point is one that is known
@@ -59,7 +60,8 @@ def refine(
     """Proposes, evaluates and fits again, once a batch.
 
     Args:
-        fitted: the surrogate of the first round; later rounds fit its spec again.
+        fitted: the surrogate of the first round; later rounds fit its spec again, and standardize once a value such as
+            a negative one has ruled out its transform.
         dataset: all rows so far, at least one of them ok.
         evaluate: rows of points, (q, d) in the problem's units, of the round whose number is given.
         optimizer: finds where the surrogate is least.
@@ -78,8 +80,18 @@ def refine(
         rows = evaluate(number, X)
         done.append(Round(rows, fitted.predict(X), lower, upper, kappa))
         dataset = dataset.append(rows)
-        fitted = fitted.spec.fit(dataset, jax.random.fold_in(jax.random.key(seed), number))
+        fitted = fit_or_standardize(fitted.spec, dataset, jax.random.fold_in(jax.random.key(seed), number))
     return Refinement(tuple(done), fitted)
+
+
+def fit_or_standardize(spec: Surrogate, dataset: Dataset, key: Array) -> FittedSurrogate:
+    """Fits the spec, or, where a new value has ruled out its transform, the same with `standardize`."""
+    try:
+        return spec.fit(dataset, key)
+    except ValueError:
+        if spec.transform == "standardize":
+            raise
+        return replace(spec, transform="standardize").fit(dataset, key)
 
 
 def propose(

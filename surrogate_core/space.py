@@ -246,6 +246,8 @@ def _coerce(variable: _Variable, kind: type[float] | type[int], *names: str) -> 
     for name in names:
         value = getattr(variable, name)
         if value is not None:
+            if kind is int and int(value) != value:
+                raise ValueError(f"{name}: expected a whole number, got {value!r}")
             object.__setattr__(variable, name, kind(value))
 
 

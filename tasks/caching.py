@@ -1,7 +1,8 @@
 """Prefect's result cache for the stages: the files that a stage returns, kept without pickle, checked and bounded.
 
 A record on disk is `sha256 LF name LF files`. It names no serializer: Prefect's reader obeys the one named in the file,
-and `pickle` would run code. What does not check is thrown away and computed again.
+and `pickle` would run code. What does not check, or is not a stage's own files, is thrown away and computed again. A
+checksum is no signature: who may write here may forge a stage's data, but never code.
 """
 
 import base64
@@ -10,10 +11,11 @@ import hashlib
 import logging
 import os
 import re
+import shutil
 import stat
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -26,7 +28,9 @@ from prefect.serializers import Serializer
 from prefect.transactions import IsolationLevel
 from pydantic import Field, PrivateAttr
 
-from tasks.files import TEMPORARY, StageFiles, check_files, write_file
+from surrogate_core.atomic import TEMPORARY, write_file
+from tasks.files import StageFiles, check_files
+from tasks.workspace import COMPILED, JOURNALS, MAX_COMPILED_BYTES, RESULTS
 
 MAX_BYTES = 1_000_000_000
 
@@ -70,6 +74,7 @@ class ResultStorage(LocalFileSystem):
     _block_type_name = "Surrogate result cache"
 
     max_bytes: int = Field(default=MAX_BYTES, ge=0)
+    outs: tuple[str, ...] | None = None  # the files and folders that a record may hold, and must; None for any
 
     def read_path(self, path: str, _sync: bool | None = None) -> bytes:  # type: ignore[override]
         """Return Prefect's record for one of ours, or raise CacheMiss; what is damaged or foreign is removed."""
@@ -78,7 +83,7 @@ class ResultStorage(LocalFileSystem):
             # A planted pipe would block for ever, and a link lead elsewhere.
             if not stat.S_ISREG(file.lstat().st_mode):
                 raise ValueError("it is not a regular file")
-            files = _unseal(file.name, file.read_bytes())
+            files = _unseal(file.name, file.read_bytes(), self.outs)
         except FileNotFoundError as error:
             raise CacheMiss(f"no cached result {file.name}") from error
         except (OSError, ValueError, TypeError) as error:
@@ -146,11 +151,19 @@ class _OneCallStorage(ResultStorage):
 
     _block_type_name = "Surrogate result cache, one call"
     _seen: dict[str, bytes] = PrivateAttr(default_factory=dict)
+    _is_current: Callable[[], bool] = PrivateAttr(default_factory=lambda: lambda: True)
 
     def read_path(self, path: str, _sync: bool | None = None) -> bytes:  # type: ignore[override]
         if path not in self._seen:
             self._seen[path] = super().read_path(path)
         return self._seen[path]
+
+    def write_path(self, path: str, content: bytes, _sync: bool | None = None) -> str:  # type: ignore[override]
+        if self._is_current():
+            return super().write_path(path, content)
+        file = self._record_file(path)
+        _logger.warning("%s: not cached, for what it follows from was edited while it was computed", file.name)
+        return str(file)
 
 
 def _record_name(context: TaskRunContext, parameters: Mapping[str, Any]) -> str:
@@ -175,13 +188,19 @@ def stage_options(stage: str) -> dict[str, Any]:
 
 
 def call_cached(
-    task: Task[..., StageFiles], *, storage: ResultStorage, key: str, **parameters: Any
+    task: Task[..., StageFiles],
+    *,
+    storage: ResultStorage,
+    key: str,
+    is_current: Callable[[], bool] = lambda: True,
+    **parameters: Any,
 ) -> tuple[StageFiles, bool]:
     """Call a task made with `stage_options` and return its files and whether they came from the cache.
 
     Args:
         task: takes `key`, our hexadecimal digest of all that its result depends on, and the other `parameters`.
         storage: where the records are; nothing of it is saved on the server.
+        is_current: asked before a result is kept: whether what `key` digests is still so.
 
     Raises:
         Whatever the task raised.
@@ -190,7 +209,9 @@ def call_cached(
         raise ValueError(f"key: expected 16 to 128 hexadecimal digits, got {key!r}")
     bound = task.with_options()
     # Given to with_options, a storage that is not saved on the server is refused; the engine itself takes any.
-    bound.result_storage = _OneCallStorage(basepath=storage.basepath, max_bytes=storage.max_bytes)
+    one_call = _OneCallStorage(basepath=storage.basepath, max_bytes=storage.max_bytes, outs=storage.outs)
+    one_call._is_current = is_current
+    bound.result_storage = one_call
     logging.getLogger("prefect.task_runs").addFilter(_is_no_complaint_about_failures)
     state = bound(key=key, **parameters, return_state=True)
     files = state.result()
@@ -198,24 +219,33 @@ def call_cached(
     return files, state.name == "Cached"
 
 
-def cache_stats(folder: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
-    """Return the number of records in a cache folder, in all and by stage, their bytes and the limit."""
-    records = list(_records(folder))
+def cache_stats(home: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
+    """Return what is kept in a project's home: the records in all and by stage, bytes and limits, journals."""
+    records = list(_records(home / RESULTS))
     stages = sorted(_RECORD.fullmatch(file.name)["stage"] for file, _ in records)  # type: ignore[index]
     return {
         "entries": len(records),
         "bytes": sum(status.st_size for _, status in records),
         "limit": max_bytes,
         "stages": dict(Counter(stages)),
+        "compiled_bytes": sum(file.stat().st_size for file in (home / COMPILED).rglob("*") if file.is_file()),
+        "compiled_limit": MAX_COMPILED_BYTES,
+        "journals": len(list((home / JOURNALS).glob("*.jsonl"))),
     }
 
 
-def clear_cache(folder: Path) -> int:
-    """Remove every record of a cache folder and return how many there were; other files are left alone."""
+def clear_cache(home: Path, *, checkpoints: bool = False) -> dict[str, int]:
+    """Remove every record and all compiled code, with `checkpoints` the journals too; return how many there were.
+
+    Files that are not ours are left alone.
+    """
+    folder = home / RESULTS
     records = [file for file, _ in _records(folder)]
-    for file in (*records, *folder.glob(f"{TEMPORARY}*")):
+    journals = list((home / JOURNALS).glob("*.jsonl")) if checkpoints else []
+    for file in (*records, *folder.glob(f"{TEMPORARY}*"), *journals):
         file.unlink(missing_ok=True)
-    return len(records)
+    shutil.rmtree(home / COMPILED, ignore_errors=True)
+    return {"results": len(records), "journals": len(journals)}
 
 
 def _is_no_complaint_about_failures(record: logging.LogRecord) -> bool:
@@ -235,14 +265,14 @@ def _seal(name: str, files: bytes) -> bytes:
     return hashlib.sha256(bound).hexdigest().encode() + b"\n" + bound
 
 
-def _unseal(name: str, content: bytes) -> bytes:
+def _unseal(name: str, content: bytes, outs: tuple[str, ...] | None) -> bytes:
     checksum, _, bound = content.partition(b"\n")
     if hashlib.sha256(bound).hexdigest().encode() != checksum:
         raise ValueError("its checksum does not agree")
     inner, _, files = bound.partition(b"\n")
     if inner != name.encode():
         raise ValueError("it is the record of another key")
-    FilesSerializer().loads(files)
+    check_files(FilesSerializer().loads(files), outs)
     return files
 
 

@@ -1,18 +1,19 @@
-"""Files as values: what a stage returns, checked, and written whole or not at all."""
+"""Files as values: what a stage returns, checked."""
 
-import os
-import tempfile
-from pathlib import Path, PurePosixPath
+from collections.abc import Collection
+from pathlib import PurePosixPath
 
 StageFiles = dict[str, bytes]
 """What a stage returns: relative path to content."""
 
-TEMPORARY = ".writing-"
-"""Prefix of a file that is being written, or was when its process was killed."""
 
+def check_files(files: object, outs: Collection[str] | None = None) -> None:
+    """Raise TypeError or ValueError unless `files` maps plain relative paths to bytes.
 
-def check_files(files: object) -> None:
-    """Raise TypeError or ValueError unless `files` maps plain relative paths to bytes."""
+    Args:
+        files: what came of a stage.
+        outs: the files and folders that there must be, and nothing beside them; None for any.
+    """
     if type(files) is not dict:
         raise TypeError(f"stage files: expected a dict of path to bytes, got {type(files).__name__}")
     for path, content in files.items():
@@ -22,19 +23,7 @@ def check_files(files: object) -> None:
         plain = path.isprintable() and "\\" not in path and ":" not in path and "/".join(parts) == path
         if not parts or not plain or path.startswith("/") or ".." in parts:
             raise ValueError(f"stage files: expected a plain relative path without '..', got {path!r}")
-
-
-def write_file(target: Path, content: bytes) -> None:
-    """Write a file through a temporary name, synced and renamed; its folder is made if need be."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=TEMPORARY)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's is the owner's alone
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    if outs is not None:
+        owners = [next((out for out in outs if path == out or path.startswith(f"{out}/")), None) for path in files]
+        if set(owners) != set(outs):
+            raise ValueError(f"stage files: expected {', '.join(outs)} and nothing else, got {', '.join(files)}")

@@ -3,15 +3,9 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
 
-import surrogate_core
-import tasks
-from surrogate_core.problems.black_box import identity
-from tasks.errors import BadInput
 from tasks.machine import machine
-from tasks.settings import Settings, canonical
+from tasks.settings import canonical
 from tasks.workspace import Workspace
 
 
@@ -58,44 +52,18 @@ STAGES: Mapping[str, Stage] = {
 
 
 def stage_key(stage: Stage, workspace: Workspace) -> str:
-    """Digest of all that the stage's result depends on: its files must be there already."""
+    """Digest of all that the stage's result depends on.
+
+    Raises:
+        BadInput: a file that it reads, or the black box's source, is not there.
+    """
     files = {path: hashlib.sha256(content).hexdigest() for path, content in workspace.read(stage.deps).items()}
     parts = {
         "stage": stage.name,
         "files": files,
         "params": workspace.settings.subset(stage.params),
-        "code": code_digest(workspace.root),
+        "code": workspace.inputs.code,
         "machine": machine(),
-        "black_box": black_box_identity(workspace.root, workspace.settings) if stage.calls_black_box else None,
+        "black_box": workspace.black_box if stage.calls_black_box else None,
     }
     return hashlib.sha256(canonical(parts)).hexdigest()
-
-
-def black_box_identity(root: Path, settings: Settings) -> str:
-    """Digest of `problem.source` and `problem.version`.
-
-    Raises:
-        BadInput: the source is not there.
-    """
-    try:
-        return identity(root / settings.problem.source, settings.problem.version)
-    except OSError as error:
-        source = settings.problem.source
-        message = f"problem.source: expected a file or folder below {root}, got {source!r} ({error.strerror})"
-        raise BadInput(message) from error
-
-
-def code_digest(root: Path) -> str:
-    """Digest of the sources of `surrogate_core` and `tasks`, and of the libraries' versions."""
-    digest = hashlib.sha256()
-    for package in (surrogate_core, tasks):
-        folder = Path(next(iter(package.__path__)))
-        for path in sorted(folder.rglob("*.py")):
-            digest.update(path.relative_to(folder.parent).as_posix().encode() + b"\0" + path.read_bytes())
-    lock = root / "requirements.lock"
-    if lock.is_file():
-        digest.update(lock.read_bytes())
-    else:  # a workspace beside an installed package: what numerics came with it
-        libraries = ("jax", "jaxlib", "numpy", "optax", "optuna", "scikit-learn", "scipy")
-        digest.update(repr([(name, version(name)) for name in libraries]).encode())
-    return digest.hexdigest()

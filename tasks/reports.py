@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from surrogate_core.dataset import Dataset
 from tasks import pictures
 from tasks.keys import DATASET, EVALUATIONS, MODEL, OPTIMUM, RECOMMENDATION, STAGES, TUNING, VALIDATION
+from tasks.settings import parse_spec
 from tasks.workspace import Workspace
 
 
@@ -28,7 +29,7 @@ def read_report(stage: str, workspace: Workspace) -> Report:
     """The report of a stage whose files are there.
 
     Raises:
-        SettingsError: one of them is missing.
+        BadInput: one of them is missing.
     """
     return _READERS[stage](workspace)
 
@@ -65,8 +66,8 @@ def _fit(workspace: Workspace) -> Report:
     lengthscales = told.get("lengthscales", {})
     metrics = {name: float(value) for name, value in told.items() if isinstance(value, int | float)}
     metrics |= {f"lengthscale.{name}": value for name, value in lengthscales.items()}
-    surrogate = about["surrogate"]
-    return Report("fit", f"{surrogate['kind']} ({surrogate['kernel']}) on {told['n_rows']} rows", metrics)
+    n_rows = Dataset.from_bytes(workspace.read([DATASET])[DATASET]).ok.n_samples
+    return Report("fit", f"{parse_spec(about['surrogate'])} on {n_rows} rows", metrics)
 
 
 def _validate(workspace: Workspace) -> Report:
@@ -111,12 +112,10 @@ def _tune(workspace: Workspace) -> Report:
     }
     verdict = "a better spec" if found["challenger_is_better"] else "the champion stays"
     figures: dict[str, Callable[[], Figure]] = {"trials": lambda: pictures.trials(found)}
-    problem = workspace.settings.problem
-    if problem.figure is not None:
-        draw = problem.figure_maker
-        figures["designs"] = lambda: draw(
-            {"best sample": final["best_sample"]["params"], "optimized design": final["params"]}
-        )
+    draw = workspace.settings.report.figure_maker
+    if draw is not None:
+        designs = {"best sample": final["best_sample"]["params"], "optimized design": final["params"]}
+        figures["designs"] = lambda: draw(designs)
     line = f"{len(found['trials'])} specs, {verdict}; measured {final['measured']:.4g}"
     return Report("tune", line, metrics, {"trials": found["trials"], "evaluations": found["evaluations"]}, figures)
 

@@ -42,7 +42,6 @@ class Problem:
     space: dict[str, dict[str, Any]]
     version: Annotated[int, Strict()] | Text = 1
     direction: Literal["minimize", "maximize"] = "minimize"
-    figure: Text | None = None
     timeout: Positive | None = None
     retries: Annotated[int, Strict(), Field(ge=0)] = 0
 
@@ -58,11 +57,6 @@ class Problem:
     @property
     def black_box(self) -> BlackBox:
         return BlackBox(self.function)
-
-    @property
-    def figure_maker(self) -> Callable[..., Any]:
-        """Draws named designs: `figure({name: params})` returns a matplotlib Figure."""
-        return BlackBox(self.figure or "").resolve()
 
 
 @checked(frozen=True, config=_SECTION)
@@ -132,6 +126,25 @@ class Execution:
 
 
 @checked(frozen=True, config=_SECTION)
+class Reporting:
+    figure: Text | None = None
+
+    @property
+    def figure_maker(self) -> Callable[[Mapping[str, Mapping[str, Any]]], Any] | None:
+        """Draws designs: called with name to parameters, returns a matplotlib Figure.
+
+        Raises:
+            BadInput: there is no function of that name.
+        """
+        if self.figure is None:
+            return None
+        try:
+            return BlackBox(self.figure).resolve()
+        except ValueError as error:
+            raise BadInput(f"report.figure: {error}") from error
+
+
+@checked(frozen=True, config=_SECTION)
 class Settings:
     problem: Problem
     collect: Collect
@@ -141,6 +154,16 @@ class Settings:
     gates: Gates = Gates()
     optimize: Optimize = Optimize()
     execution: Execution = Execution()
+    report: Reporting = Reporting()
+
+    @property
+    def tune_space(self) -> dict[str, list[Any]]:
+        """`tune.space` with values as a spec holds them: 1 is 1.0 where a number is asked for."""
+        specs = {
+            name: [parse_spec({**self.fit.surrogate, name: value}, "tune.space") for value in values]
+            for name, values in self.tune.space.items()
+        }
+        return {name: [getattr(spec, name) for spec in made] for name, made in specs.items()}
 
     def subset(self, paths: Sequence[str]) -> dict[str, Any]:
         """The values at dotted paths, JSON-able, as a stage reads them."""
@@ -149,7 +172,7 @@ class Settings:
     @property
     def digest(self) -> str:
         """Of all that can change a result."""
-        content = {name: value for name, value in asdict(self).items() if name != "execution"}
+        content = {name: value for name, value in asdict(self).items() if name not in ("execution", "report")}
         return hashlib.sha256(canonical(content)).hexdigest()
 
 
@@ -176,7 +199,7 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
         content = yaml.load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadInput(f"{path}: expected a readable settings file, got {error.strerror}") from error
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError) as error:  # a date that is none, text that is not UTF-8
         where = getattr(error, "problem_mark", None)
         line = f" in line {where.line + 1}" if where else ""
         problem = str(getattr(error, "problem", error)).splitlines()[0]
@@ -211,10 +234,11 @@ def parse_settings(content: Mapping[str, Any]) -> Settings:
     for name, values in settings.tune.space.items():
         if name not in known:
             raise BadInput(f"tune.space.{name}: {_unknown(name, known)}")
-        if not values or len({orjson.dumps(value) for value in values}) < len(values):
+        if not values:
             raise BadInput(f"tune.space.{name}: expected a list of distinct values, got {values!r}")
-        for value in values:
-            parse_spec({**settings.fit.surrogate, name: value}, "tune.space")
+    for name, values in settings.tune_space.items():
+        if len(set(values)) < len(values):
+            raise BadInput(f"tune.space.{name}: expected a list of distinct values, got {values!r}")
     return settings
 
 
@@ -357,5 +381,5 @@ def _override(content: dict[str, Any], override: str, yaml: YAML) -> None:
             raise BadInput(f"{path}: expected {key} to be a section, got {_said(section)}")
     try:
         section[keys[-1]] = yaml.load(value)
-    except YAMLError as error:
+    except (YAMLError, ValueError) as error:
         raise BadInput(f"-S {path}: expected a YAML value, got {value!r}") from error

@@ -12,15 +12,16 @@ import orjson
 from surrogate_core.collection import evaluate_points
 from surrogate_core.dataset import Dataset
 from surrogate_core.evaluation import Evaluator
+from surrogate_core.execution import WorkerNotStarted
 from surrogate_core.journal import Journal
-from surrogate_core.refinement import Refinement, refine
+from surrogate_core.refinement import Refinement, fit_or_standardize, refine
 from surrogate_core.sampling import sample
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
 from surrogate_core.surrogates.files import surrogate_files, surrogate_from_files
 from surrogate_core.tuning.study import Trial, search
 from surrogate_core.validation.cross_validation import cross_validate
 from surrogate_core.validation.gates import judge
-from tasks.errors import StageFailed
+from tasks.errors import BadInput, StageFailed, UserError
 from tasks.files import StageFiles
 from tasks.keys import (
     CHAMPION,
@@ -30,10 +31,12 @@ from tasks.keys import (
     OPTIMIZED,
     OPTIMUM,
     RECOMMENDATION,
+    STAGES,
     TUNED_EVALUATIONS,
     TUNING,
     VALIDATION,
 )
+from tasks.settings import parse_spec
 from tasks.workspace import Workspace
 
 Progress = Callable[[int, int, str], None]
@@ -47,23 +50,15 @@ def collect(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
     X = space.decode(sample(asked.sampling, asked.n_samples, space.n_dims, asked.seed))
     with _evaluation(workspace, "collect", key) as evaluate:
         rows = evaluate(X, "sample", progress, 0, len(X))
-    if not (rows.status == "ok").any():
-        workspace.journal("collect", key).unlink(missing_ok=True)  # so that the next run tries them again
-        raise StageFailed(f"collect: all {len(X)} evaluations failed, the first with: {rows.reason[0]}")
-    if len(rows.ok.y) < settings.validate.folds:
-        failure = rows.reason[rows.status == "failed"][0]
-        raise StageFailed(
-            f"collect: {rows.ok.n_samples} of {len(X)} evaluations succeeded, and validate.folds needs "
-            f"{settings.validate.folds}; the first failure: {failure}"
-        )
     return {DATASET: rows.to_bytes()}
 
 
 def fit(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
     """Fits the champion spec to the dataset."""
     asked = workspace.settings.fit
+    dataset = _dataset(workspace, DATASET)
     try:
-        fitted = asked.spec.fit(_dataset(workspace, DATASET), jax.random.key(asked.seed))
+        fitted = asked.spec.fit(dataset, jax.random.key(asked.seed))
     except ValueError as error:  # the data does not suit the spec
         raise StageFailed(f"fit.surrogate.{error}") from error
     return _in_folder(MODEL, surrogate_files(fitted))
@@ -73,12 +68,16 @@ def validate(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
     """Cross-validates the model's spec and judges it by the gates."""
     settings = workspace.settings
     spec, dataset = _model(workspace, MODEL).spec, _dataset(workspace, DATASET)
-    checked = cross_validate(spec, dataset, settings.validate.folds, settings.validate.seed)
+    n_ok, folds = dataset.ok.n_samples, settings.validate.folds
+    if n_ok < folds:
+        failed = f": {dataset.reason[dataset.status == 'failed'][0]}" if n_ok < dataset.n_samples else ""
+        raise StageFailed(
+            f"validate.folds: expected at most {n_ok}, as so many of {dataset.n_samples} evaluations succeeded, got "
+            f"{folds}; collect more, or mend what made them fail and raise problem.version{failed}"
+        )
+    checked = cross_validate(spec, dataset, folds, settings.validate.seed)
     gates = judge(checked.metrics, settings.gates.bounds)
-    sign = settings.problem.sign
-    table = [
-        {name: value if name == "fold" else sign * value for name, value in row.items()} for row in checked.table()
-    ]
+    table = checked.table(settings.problem.sign)
     report = {
         "metrics": checked.metrics,
         "passed": all(gate.passed for gate in gates),
@@ -108,6 +107,7 @@ def optimize(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
         **_outcome(dataset, found.evaluations, table, sign),
         "n_evaluations": found.evaluations.n_samples,
         "n_failed": int((found.evaluations.status == "failed").sum()),
+        "surrogate": found.fitted.spec.to_config(),
         "rounds": _rounds(table, dataset, sign),
         "evaluations": table,
     }
@@ -124,7 +124,7 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
     asked, sign = settings.tune, settings.problem.sign
     samples, optimum = _dataset(workspace, DATASET), orjson.loads(workspace.read([OPTIMUM])[OPTIMUM])
     dataset = samples.append(_dataset(workspace, EVALUATIONS))
-    champion = _model(workspace, MODEL).spec
+    champion = parse_spec(optimum["surrogate"])
     failed = _failed_gates(workspace)
 
     def check(spec: Surrogate) -> Any:
@@ -134,14 +134,15 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
         return check(replace(champion, **params)).metrics["nlpd"]
 
     def tell(trial: Trial, total: int) -> None:
-        progress(trial.number + 1, total + asked.evaluations, "specs")
+        progress(trial.number + 1, total, "specs")
 
-    first = {name: getattr(champion, name) for name in asked.space}
-    known = all(first[name] in values for name, values in asked.space.items())
-    with Journal(workspace.journal("tune", key)) as journal:
+    space = settings.tune_space
+    first = {name: getattr(champion, name) for name in space}
+    known = all(first[name] in values for name, values in space.items())
+    with _journal(workspace, "tune", key) as journal:
         study = search(
             nlpd,
-            asked.space,
+            space,
             n_trials=asked.n_trials,
             batch=asked.batch,
             seed=asked.seed,
@@ -149,20 +150,23 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
             journal=journal,
             on_trial=tell,
         )
+    if all(trial.status == "failed" for trial in study.trials):
+        raise StageFailed(f"tune.space: all {len(study.trials)} specs failed, the first with: {study.trials[0].reason}")
     challenger = replace(champion, **study.best.params)
     defended, challenged = check(champion), check(challenger)
     advantage = challenged.log_density - defended.log_density
     error = float(advantage.std(ddof=1) / np.sqrt(len(advantage)))
-    promoted = bool(challenger != champion and advantage.mean() > error)
 
     per_round = settings.optimize.evaluations_per_round
     batches = [min(per_round, asked.evaluations - done) for done in range(0, asked.evaluations, per_round)]
     model = challenger.fit(dataset, jax.random.key(asked.seed))
     with _evaluation(workspace, "tune", key) as evaluate:
-        found = _refine(workspace, model, dataset, batches, asked.seed, evaluate, progress, len(study.trials))
-    winner = challenger if promoted else champion
+        found = _refine(workspace, model, dataset, batches, asked.seed, evaluate, progress)
     everything = dataset.append(found.evaluations)
-    final = found.fitted if winner == challenger else winner.fit(everything, jax.random.key(asked.seed))
+    fits = found.fitted.spec == challenger  # its transform has not been ruled out by what was measured
+    promoted = bool(challenger != champion and fits and advantage.mean() > error)
+    winner = challenger if promoted else champion
+    final = found.fitted if winner == challenger else fit_or_standardize(winner, everything, jax.random.key(asked.seed))
 
     table = _proposals(found, sign)
     tuning = {
@@ -181,7 +185,7 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
         "best_sample": optimum["best_sample"],
         **_outcome(samples, everything.take(range(samples.n_samples, everything.n_samples)),
                    optimum["evaluations"] + table, sign),
-        "surrogate": winner.to_config(),
+        "surrogate": final.spec.to_config(),
         "challenger_is_better": promoted,
         "gates_passed": not failed,
         "failed_gates": failed,
@@ -208,8 +212,9 @@ def _evaluation(workspace: Workspace, stage: str, key: str) -> Iterator[Evaluate
     """Evaluates points under a stage's journal."""
     problem, execution = workspace.settings.problem, workspace.settings.execution.spec
     space, black_box = problem.search_space, problem.black_box
+    tried: list[Dataset] = []
     with (
-        Journal(workspace.journal(stage, key)) as journal,
+        _journal(workspace, stage, key) as journal,
         Evaluator(black_box, execution, problem.timeout, problem.retries, journal) as evaluator,
     ):
 
@@ -217,9 +222,35 @@ def _evaluation(workspace: Workspace, stage: str, key: str) -> Iterator[Evaluate
             def on_progress(done: int, _: int) -> None:
                 progress(before + done, total, "evaluations")
 
-            return evaluate_points(evaluator, space, X, label, sign=problem.sign, on_progress=on_progress)
+            try:
+                rows = evaluate_points(evaluator, space, X, label, sign=problem.sign, on_progress=on_progress)
+            except WorkerNotStarted as error:
+                raise BadInput(f"problem.function: {error.reason.removeprefix('ValueError: ')}") from error
+            tried.append(rows)
+            return rows
 
+        if execution.kind != "processes":  # whose workers find out as they start
+            try:
+                black_box.resolve()
+            except ValueError as error:
+                raise BadInput(f"problem.function: {error}") from error
         yield evaluate
+        status, reason = (np.concatenate([getattr(rows, name) for rows in tried]) for name in ("status", "reason"))
+        if not (status == "ok").any():
+            for name, record in list(journal.ended.items()):
+                if record.get("status") == "failed":
+                    journal.drop(name)  # so that the next run tries it again
+            raise StageFailed(f"{stage}: all {len(status)} evaluations failed, the first with: {reason[0]}")
+
+
+@contextmanager
+def _journal(workspace: Workspace, stage: str, key: str) -> Iterator[Journal]:
+    try:
+        journal = Journal(workspace.journal(stage, key))
+    except ValueError as error:
+        raise StageFailed(str(error)) from error
+    with journal:
+        yield journal
 
 
 def _refine(
@@ -230,11 +261,9 @@ def _refine(
     seed: int,
     evaluate: Evaluate,
     progress: Progress,
-    before: int = 0,
 ) -> Refinement:
     def rows(number: int, X: np.ndarray) -> Dataset:
-        done = before + sum(batches[:number])
-        return evaluate(X, f"round-{number}", progress, done, before + sum(batches))
+        return evaluate(X, f"round-{number}", progress, sum(batches[:number]), sum(batches))
 
     return refine(fitted, dataset, rows, workspace.settings.optimize.optimizer, batches=batches, seed=seed)
 
@@ -304,12 +333,26 @@ def _failed_gates(workspace: Workspace) -> list[str]:
 
 
 def _dataset(workspace: Workspace, path: str) -> Dataset:
-    return Dataset.from_bytes(workspace.read([path])[path])
+    try:
+        return Dataset.from_bytes(workspace.read([path])[path])
+    except ValueError as error:
+        raise _damaged(workspace, path, error) from error
 
 
 def _model(workspace: Workspace, folder: str) -> FittedSurrogate:
     files = workspace.read([folder])
-    return surrogate_from_files({path.removeprefix(f"{folder}/"): content for path, content in files.items()})
+    try:
+        return surrogate_from_files({path.removeprefix(f"{folder}/"): content for path, content in files.items()})
+    except ValueError as error:
+        raise _damaged(workspace, folder, error) from error
+
+
+def _damaged(workspace: Workspace, path: str, error: ValueError) -> UserError:
+    """What to say of a file that an earlier stage did not leave like this."""
+    if isinstance(error, UserError):
+        return error
+    maker = next(stage.name for stage in STAGES.values() if path in stage.outs)
+    return BadInput(f"{workspace.out / path}: {error}; run {maker} again")
 
 
 def _in_folder(folder: str, files: StageFiles) -> StageFiles:

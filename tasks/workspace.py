@@ -6,14 +6,23 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from surrogate_core.atomic import write_file
+from surrogate_core.problems.black_box import identity
 from tasks.errors import BadInput
-from tasks.files import StageFiles, write_file
+from tasks.files import StageFiles
+from tasks.inputs import Inputs
 
 if TYPE_CHECKING:
     from tasks.settings import Settings  # it imports JAX, whose environment a command sets first
+
+
+RESULTS, COMPILED, JOURNALS = "results", "jax", "journal"  # folders of the home
+MAX_COMPILED_BYTES = 200_000_000
+"""Of the programs that JAX has compiled, kept in the home; as trusted as the sources beside them."""
 
 
 @dataclass(frozen=True)
@@ -24,16 +33,46 @@ class Workspace:
         root: the project: where params.yaml, dvc.yaml and the black box are.
         out: below it the outputs are written: the root itself, or `runs/DIGEST` for foreign settings.
         settings: what is run.
+        inputs: what the process has started from.
     """
 
     root: Path
     out: Path
     settings: "Settings"
+    inputs: Inputs
 
     @classmethod
-    def of(cls, root: Path, settings: "Settings", *, foreign: bool) -> "Workspace":
+    def of(cls, root: Path, settings: "Settings", *, foreign: bool, inputs: Inputs | None = None) -> "Workspace":
         root = root.resolve()
-        return cls(root, root / "runs" / settings.digest[:12] if foreign else root, settings)
+        out = root / "runs" / settings.digest[:12] if foreign else root
+        return cls(root, out, settings, inputs or Inputs.now(root))
+
+    @cached_property
+    def black_box(self) -> str:
+        """Digest of `problem.source` and `problem.version`, as they were when it was first asked for.
+
+        Raises:
+            BadInput: the source is not there.
+        """
+        source = self.settings.problem.source
+        try:
+            return identity(self.root / source, self.settings.problem.version)
+        except OSError as error:
+            message = f"problem.source: expected a file or folder below {self.root}, got {source!r} ({error.strerror})"
+            raise BadInput(message) from error
+
+    def edited(self, *, pipeline: bool) -> str:
+        """What is no longer as it was when the run began, such as the library's source; "" for nothing.
+
+        Args:
+            pipeline: params.yaml and dvc.yaml are looked at too, whose edits do not concern this run's results.
+        """
+        now, problem = Inputs.now(self.root), self.settings.problem
+        if now.code != self.inputs.code:
+            return "the library's source or its lock file"
+        if "black_box" in vars(self) and _identity(self.root / problem.source, problem.version) != self.black_box:
+            return f"problem.source ({problem.source})"
+        return "params.yaml or dvc.yaml" if pipeline and now.pipeline != self.inputs.pipeline else ""
 
     @property
     def home(self) -> Path:
@@ -42,10 +81,10 @@ class Workspace:
     @property
     def results(self) -> Path:
         """The result cache."""
-        return self.home / "results"
+        return self.home / RESULTS
 
     def journal(self, stage: str, key: str) -> Path:
-        return self.home / "journal" / f"{stage}-{key}.jsonl"
+        return self.home / JOURNALS / f"{stage}-{key}.jsonl"
 
     def finish(self, stage: str, key: str) -> None:
         """Notes under which key the stage's files were written, and drops the journal it no longer needs."""
@@ -96,6 +135,13 @@ class Workspace:
                 write_file(target, content)
 
 
+def _identity(source: Path, version: int | str) -> str | None:
+    try:
+        return identity(source, version)
+    except OSError:
+        return None
+
+
 def check_writable(*folders: Path) -> None:
     """Finds out, before any work is done, whether folders can be written; they are made if need be.
 
@@ -122,12 +168,10 @@ def anchor(root: Path) -> Path:
 
 
 def git_revision(root: Path) -> str:
-    """The checked-out commit, marked `-dirty` where files differ from it; empty outside a git repository."""
-    described = subprocess.run(
-        ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """The checked-out commit, marked `-dirty` where files differ from it; empty where there is none."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        described = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    except OSError:  # there is no git
+        return ""
     return described.stdout.strip()

@@ -33,6 +33,7 @@ from tasks.caching import (
     clear_cache,
     stage_options,
 )
+from tasks.workspace import COMPILED, JOURNALS, RESULTS
 
 KEY = "0123456789abcdef" * 4
 NAME = f"fit-{KEY}"
@@ -323,16 +324,24 @@ def test_the_record_just_written_stays_even_if_it_alone_is_above_the_limit(tmp_p
 
 
 def test_stats_count_and_clear_removes_records_only(tmp_path: Path) -> None:
-    assert clear_cache(tmp_path / "absent") == 0
-    assert cache_stats(tmp_path / "absent") == {"entries": 0, "bytes": 0, "limit": MAX_BYTES, "stages": {}}
-    storage = ResultStorage(basepath=str(tmp_path))
+    assert clear_cache(tmp_path / "absent") == {"results": 0, "journals": 0}
+    nothing = cache_stats(tmp_path / "absent")
+    assert (nothing["entries"], nothing["bytes"], nothing["limit"], nothing["stages"]) == (0, 0, MAX_BYTES, {})
+    results = tmp_path / RESULTS
+    storage = ResultStorage(basepath=str(results))
     files = [put(storage, name) for name in (*keys(2), f"tune-{KEY}")]
-    (tmp_path / "notes.txt").write_text("mine")
-    (tmp_path / ".writing-killed").write_text("half a rec")
+    (results / "notes.txt").write_text("mine")
+    (results / ".writing-killed").write_text("half a rec")
+    for path, content in ((tmp_path / COMPILED / "cpu" / "f-cache", "code"), (tmp_path / JOURNALS / "a.jsonl", "")):
+        path.parent.mkdir(parents=True)
+        path.write_text(content)
     size = sum(file.stat().st_size for file in files)
-    assert cache_stats(tmp_path, 5) == {"entries": 3, "bytes": size, "limit": 5, "stages": {"fit": 2, "tune": 1}}
-    assert clear_cache(tmp_path) == 3
-    assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
+    told = cache_stats(tmp_path, 5)
+    assert (told["entries"], told["bytes"], told["limit"]) == (3, size, 5)
+    assert (told["stages"], told["compiled_bytes"], told["journals"]) == ({"fit": 2, "tune": 1}, 4, 1)
+    assert clear_cache(tmp_path) == {"results": 3, "journals": 0}
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["a.jsonl", "notes.txt"]
+    assert clear_cache(tmp_path, checkpoints=True) == {"results": 0, "journals": 1}
 
 
 def test_what_a_killed_writer_left_is_removed_once_it_is_old(tmp_path: Path) -> None:

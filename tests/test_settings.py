@@ -33,7 +33,7 @@ def test_the_projects_own_settings_are_read() -> None:
     assert isinstance(settings.execution.spec, ExecutorSpec)
     assert settings.problem.search_space.names == tuple(settings.problem.space)
     assert callable(settings.problem.black_box.resolve())
-    assert callable(settings.problem.figure_maker)
+    assert callable(settings.report.figure_maker)
     assert set(settings.gates.bounds) == {"min_r2", "min_coverage_95"}
 
 
@@ -108,7 +108,7 @@ MISTAKES = [
     ("collect=[1]", "collect: expected a mapping, got [1]"),
     ("problem.function=5", "problem.function: expected text, got 5"),
     ("problem.source=null", "problem.source: expected text, got nothing"),
-    ("problem.figure=[a]", "problem.figure: expected text, got ['a']"),
+    ("report.figure=[a]", "report.figure: expected text, got ['a']"),
     ("problem.version=1.5", "problem.version: expected an integer, got 1.5"),
     ("problem.version=true", "problem.version: expected an integer, got True"),
     ("problem.retries=1.5", "problem.retries: expected an integer, got 1.5"),
@@ -322,7 +322,6 @@ def leaves(section: Any, at: str = "") -> dict[str, Any]:
 OTHER: dict[str, str] = {
     "problem.function": "a:b",
     "problem.source": "a.py",
-    "problem.figure": "null",
     "problem.version": "another",
     "problem.direction": "maximize",
     "problem.timeout": "59",
@@ -339,17 +338,18 @@ OTHER: dict[str, str] = {
     "tune.space.n_starts": "[4]",
     "execution.executor": "threads",
     "execution.n_workers": "7",
+    "report.figure": "null",
 }
 
 
 @pytest.mark.parametrize("path", [path for path in leaves(OWN) if path != "fit.surrogate.kind" and ".type" not in path])
-def test_the_digest_changes_with_everything_but_how_it_is_executed(path: str) -> None:
+def test_the_digest_changes_with_everything_but_how_it_is_executed_and_shown(path: str) -> None:
     value = OTHER[path] if path in OTHER else str(leaves(OWN)[path] + 1)
     base = ["problem.timeout=null"] if path == "execution.executor" else []
     before = load_settings(PARAMS, base)
     after = load_settings(PARAMS, [*base, f"{path}={value}"])
     assert asdict(after) != asdict(before)
-    assert (after.digest == before.digest) == path.startswith("execution.")
+    assert (after.digest == before.digest) == path.startswith(("execution.", "report."))
 
 
 def test_the_digest_does_not_depend_on_the_file_or_its_order(tmp_path: Path) -> None:

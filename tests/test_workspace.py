@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from surrogate_core.atomic import TEMPORARY, write_file
 from tasks.errors import BadInput, StageFailed, UserError
-from tasks.files import TEMPORARY, write_file
-from tasks.keys import STAGES, Stage, black_box_identity, code_digest, stage_key
+from tasks.inputs import Inputs, code_digest
+from tasks.keys import STAGES, Stage, stage_key
 from tasks.settings import load_settings
 from tasks.workspace import Workspace, anchor, check_writable, git_revision, home_of
 
@@ -33,9 +34,9 @@ def workspace(root: Path, *overrides: str, foreign: bool = False) -> Workspace:
 
 def filled(root: Path) -> Workspace:
     """A project with a black box, a lock file and every file that a stage may read."""
-    made = workspace(root)
     (root / "box.py").write_text("def f(**params): return 1.0\n")
     (root / "requirements.lock").write_text("jax==0.9.2\n")
+    made = workspace(root)
     for path in {path for stage in STAGES.values() for path in stage.deps}:
         place = made.out / path
         if place.suffix:
@@ -356,7 +357,7 @@ def edit_package(name: str) -> Callable[[Path, pytest.MonkeyPatch], None]:
     def edit(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         copy = root / "elsewhere" / name
         shutil.copytree(ROOT / name, copy, ignore=shutil.ignore_patterns("__pycache__"))
-        monkeypatch.setattr(f"tasks.keys.{name}", SimpleNamespace(__path__=[str(copy)]))
+        monkeypatch.setattr(f"tasks.inputs.{name}", SimpleNamespace(__path__=[str(copy)]))
         unchanged = code_digest(root)
         (copy / "__pycache__").mkdir()
         (copy / "__pycache__" / "space.cpython-311.pyc").write_bytes(b"compiled")
@@ -395,7 +396,7 @@ def test_a_package_that_is_copied_unchanged_has_the_same_digest(
     before = code_digest(tmp_path)
     copy = tmp_path / "elsewhere" / "tasks"
     shutil.copytree(ROOT / "tasks", copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr("tasks.keys.tasks", SimpleNamespace(__path__=[str(copy)]))
+    monkeypatch.setattr("tasks.inputs.tasks", SimpleNamespace(__path__=[str(copy)]))
     assert code_digest(tmp_path) == before
 
 
@@ -403,14 +404,14 @@ def test_without_a_lock_file_the_versions_of_the_libraries_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = code_digest(tmp_path)
-    monkeypatch.setattr("tasks.keys.version", lambda name: "0.0.1")
+    monkeypatch.setattr("tasks.inputs.version", lambda name: "0.0.1")
     assert code_digest(tmp_path) != before
 
 
 def test_a_black_box_that_is_not_there_is_told_by_its_field(tmp_path: Path) -> None:
     here = workspace(tmp_path, "problem.source=nowhere.py")
     with pytest.raises(BadInput, match=r"problem\.source: expected a file or folder below .*, got 'nowhere.py'"):
-        black_box_identity(here.root, here.settings)
+        _ = here.black_box
     with pytest.raises(BadInput, match=r"problem\.source"):
         stage_key(STAGES["collect"], here)
 
@@ -426,6 +427,48 @@ def test_a_key_needs_the_files_that_are_read(tmp_path: Path) -> None:
     (tmp_path / "data" / "dataset.parquet").unlink()
     with pytest.raises(BadInput, match=r"dataset\.parquet: expected the output of an earlier stage"):
         stage_key(STAGES["fit"], workspace(tmp_path))
+
+
+# What a run starts from
+
+
+def test_a_key_is_of_what_the_run_started_from(tmp_path: Path) -> None:
+    made = filled(tmp_path)
+    before = keys(made)
+    edit_black_box(tmp_path, pytest.MonkeyPatch())
+    edit_lock(tmp_path, pytest.MonkeyPatch())
+    assert keys(made) == before
+    assert changed(before, keys(workspace(tmp_path))) == set(STAGES)
+
+
+@pytest.mark.parametrize(
+    ("path", "said", "concerns_results"),
+    [
+        ("requirements.lock", "the library's source or its lock file", True),
+        ("box.py", "problem.source (box.py)", True),
+        ("params.yaml", "params.yaml or dvc.yaml", False),
+        ("dvc.yaml", "params.yaml or dvc.yaml", False),
+    ],
+)
+def test_an_edit_while_a_run_works_is_found(path: str, said: str, concerns_results: bool, tmp_path: Path) -> None:
+    filled(tmp_path)
+    made = workspace(tmp_path)
+    _ = made.black_box
+    assert made.edited(pipeline=True) == made.edited(pipeline=False) == ""
+    write_file(tmp_path / path, b"# edited\n")
+    assert made.edited(pipeline=True) == said
+    assert made.edited(pipeline=False) == (said if concerns_results else "")
+
+
+def test_a_black_box_that_is_removed_while_a_run_works_is_an_edit(tmp_path: Path) -> None:
+    made = filled(tmp_path)
+    _ = made.black_box
+    (tmp_path / "box.py").unlink()
+    assert made.edited(pipeline=False) == "problem.source (box.py)"
+
+
+def test_inputs_need_no_files(tmp_path: Path) -> None:
+    assert Inputs.now(tmp_path) == Inputs.now(tmp_path)
 
 
 def test_a_stage_cannot_be_changed() -> None:

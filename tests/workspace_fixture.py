@@ -36,7 +36,6 @@ PARAMS = f"""\
 problem:
   function: box:evaluate
   source: box.py
-  figure: null
   space:
     x: {{type: float, low: -1, high: 2}}
     y: {{type: float, low: 0, high: 3}}

@@ -62,10 +62,14 @@ def measured() -> Iterator[Cost]:
 
 
 class _CompilerClock:
-    """Sums JAX's own events; one listener for the process, as JAX has no public way to remove one."""
+    """Seconds covered by JAX's own events; one listener for the process, as JAX has no public way to remove one.
+
+    An event is told when it ends, an inner one before the one around it: time that was counted is not counted again.
+    """
 
     def __init__(self) -> None:
         self._seconds = 0.0
+        self._intervals: list[tuple[float, float]] = []  # disjoint, in order
         self._listening = False
         self._lock = threading.Lock()
 
@@ -79,7 +83,14 @@ class _CompilerClock:
     def _hear(self, event: str, duration_secs: float, **_: str | int) -> None:
         if event.startswith("/jax/core/compile/"):  # tracing, lowering and compiling or loading what was compiled
             with self._lock:
-                self._seconds += duration_secs
+                end = time.perf_counter()
+                begin = end - duration_secs
+                while self._intervals and self._intervals[-1][1] > begin:
+                    inner = self._intervals.pop()
+                    self._seconds -= inner[1] - inner[0]
+                    begin = min(begin, inner[0])
+                self._intervals.append((begin, end))
+                self._seconds += end - begin
 
 
 _compiler = _CompilerClock()

@@ -14,11 +14,15 @@ from typing import Any
 class BlackBox:
     """A function by its name `package.module:name`, called with a point's parameters as keywords.
 
-    It travels to worker processes as its name. The working folder is searched last, so that a user's own module is
-    found and shadows nothing.
+    It travels to worker processes as its name, and is imported there as it arrives: before any call, whose time limit
+    the import is no part of. The working folder is searched last, so that a user's own module is found and shadows
+    nothing.
     """
 
     target: str
+
+    def __reduce__(self) -> tuple[Callable[[str], "BlackBox"], tuple[str]]:
+        return _arrived, (self.target,)
 
     def __call__(self, params: Mapping[str, Any]) -> Any:
         return self.resolve()(**params)
@@ -36,11 +40,17 @@ class BlackBox:
             sys.path.append(os.getcwd())
         try:
             function = getattr(importlib.import_module(module_name), name)
-        except (ImportError, AttributeError, SyntaxError, TypeError) as error:
+        except Exception as error:
             raise ValueError(f"expected an importable function, got {self.target!r} ({error})") from error
         if not callable(function):
             raise ValueError(f"expected a function, got {self.target!r}, a {type(function).__name__}")
         return function
+
+
+def _arrived(target: str) -> BlackBox:
+    black_box = BlackBox(target)
+    black_box.resolve()
+    return black_box
 
 
 def identity(source: Path, version: int | str) -> str:

@@ -9,6 +9,7 @@ import orjson
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
+from surrogate_core.atomic import write_file
 from surrogate_core.space import SearchSpace
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
 from surrogate_core.surrogates.gaussian_process import GPSurrogate
@@ -67,10 +68,9 @@ def surrogate_from_files(files: dict[str, bytes]) -> FittedSurrogate:
 
 
 def save_surrogate(fitted: FittedSurrogate, folder: Path) -> None:
-    """Writes the files of a fitted surrogate to a folder, made if need be."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes the files of a fitted surrogate to a folder, made if need be, each whole or not at all."""
     for name, content in surrogate_files(fitted).items():
-        (folder / name).write_bytes(content)
+        write_file(folder / name, content)
 
 
 def load_surrogate(folder: str | Path) -> FittedSurrogate:

@@ -26,11 +26,12 @@ class CrossValidation:
     def metrics(self) -> dict[str, float]:
         return regression_metrics(self.y, self.predicted, self.lower, self.upper, self.log_density)
 
-    def table(self) -> list[dict[str, Any]]:
-        """A row for each held-out prediction."""
+    def table(self, sign: float = 1.0) -> list[dict[str, Any]]:
+        """A row for each held-out prediction; sign -1 turns values round that are maximized."""
+        lower, upper = np.sort(sign * np.stack([self.lower, self.upper]), axis=0)
         names = ("fold", "y", "predicted", "lower", "upper")
-        columns = [getattr(self, name).tolist() for name in names]
-        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+        columns = (self.fold, sign * self.y, sign * self.predicted, lower, upper)
+        return [dict(zip(names, row, strict=True)) for row in zip(*(c.tolist() for c in columns), strict=True)]
 
 
 def cross_validate(spec: Surrogate, dataset: Dataset, folds: int, seed: int) -> CrossValidation:

@@ -23,13 +23,14 @@ from mlflow.data.numpy_dataset import from_numpy
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature, infer_signature
+from sqlalchemy.exc import SQLAlchemyError
 
 import surrogate_core
+from surrogate_core.atomic import write_file
 from surrogate_core.dataset import Dataset
 from surrogate_core.performance.profiler import Cost
 from surrogate_core.surrogates.files import load_surrogate
 from tasks.errors import BadInput, StageFailed
-from tasks.files import write_file
 from tasks.keys import CHAMPION, DATASET, EVALUATIONS, STAGES, TUNED_EVALUATIONS
 from tasks.pictures import png
 from tasks.reports import Report
@@ -81,8 +82,9 @@ def open_store(root: Path) -> tuple[MlflowClient, str]:
             if experiment is not None:
                 return client, experiment.experiment_id
             local = None if os.environ.get("MLFLOW_TRACKING_URI") else (folder / "artifacts").as_uri()
-            return client, client.create_experiment(EXPERIMENT, artifact_location=local)
-    except MlflowException as error:
+            kind = {"mlflow.experimentKind": "custom_model_development"}  # the pages that suit: runs, not prompts
+            return client, client.create_experiment(EXPERIMENT, artifact_location=local, tags=kind)
+    except (MlflowException, SQLAlchemyError) as error:
         first = str(error).splitlines()[0][:200]
         raise TrackingUnreachable(
             f"MLFLOW_TRACKING_URI: expected a reachable MLflow store, got no use of {uri} ({first}); "
@@ -147,7 +149,9 @@ class Tracker:
 
     def published(self) -> set[str]:
         """The stages that the run has already."""
-        tags = self.client.get_run(self.run_id).data.tags
+        tags: Mapping[str, str] = {}
+        with self._observing("skipped stages"):
+            tags = self.client.get_run(self.run_id).data.tags
         return {name.removeprefix("cache.") for name in tags if name.startswith("cache.")}
 
     def publish(self, report: Report, cache: Cache, cost: Cost | None) -> None:
@@ -167,7 +171,11 @@ class Tracker:
         self.client.log_batch(self.run_id, metrics=metrics, tags=[RunTag(f"cache.{report.stage}", cache)])
         for name, draw in report.figures.items():
             picture = pictures_folder(self.workspace) / f"{name}.png"
-            write_file(picture, png(draw()))
+            try:
+                write_file(picture, png(draw()))
+            except Exception as error:  # noqa: BLE001 - a figure may be the user's own
+                self.trouble.append(f"{report.stage}: the picture {name} could not be drawn: {error!r}")
+                continue
             self.client.log_artifact(self.run_id, str(picture), "pictures")
         for path in STAGES[report.stage].outs:
             if path.endswith(".json"):
