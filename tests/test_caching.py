@@ -43,7 +43,7 @@ FILES: StageFiles = {"model/spec.json": b'{"kind": "gaussian_process"}', "model/
 
 @pytest.fixture
 def storage(tmp_path: Path) -> ResultStorage:
-    return ResultStorage(basepath=str(tmp_path / "cache"))
+    return ResultStorage(basepath=str(tmp_path / RESULTS))
 
 
 def put(storage: ResultStorage, name: str, files: StageFiles = FILES) -> Path:
@@ -285,6 +285,20 @@ def test_a_spoilt_file_is_a_miss_and_one_warning(
     assert get(storage, NAME) == get(storage, OTHER_NAME) == FILES
 
 
+@pytest.mark.parametrize("files", [FILES, {"data/out": b"", "surrogate_core/planted.py": b"boom"}, {}])
+def test_a_sealed_record_of_other_files_than_the_stages_own_is_a_miss(
+    files: StageFiles, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = ResultStorage(basepath=str(tmp_path), outs=("data/out", "data/folder"))
+    own = {"data/out": b"1", "data/folder/a": b"2"}
+    assert get(storage, put(storage, NAME, own).name) == own
+    file = put(storage, NAME, files)
+    with pytest.raises(CacheMiss):
+        storage.read_path(NAME)
+    assert not file.exists()
+    assert "expected data/out, data/folder and nothing else" in caplog.text
+
+
 def test_a_directory_in_the_place_of_a_record_is_moved_aside_whole(storage: ResultStorage) -> None:
     file = put(storage, NAME)
     file.unlink()
@@ -415,7 +429,7 @@ def run_in_flow(body: Callable[[], None]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("prefect_harness")
-def test_a_flow_computes_once_for_a_key(storage: ResultStorage) -> None:
+def test_a_flow_computes_once_for_a_key(tmp_path: Path, storage: ResultStorage) -> None:
     def body() -> None:
         other = KEY[::-1]
         runs.clear()
@@ -424,14 +438,29 @@ def test_a_flow_computes_once_for_a_key(storage: ResultStorage) -> None:
         assert call_cached(fit, storage=storage, key=other, number=2) == (FILES, False)
         assert call_cached(fit, storage=storage, key=KEY, number=3) == (FILES, True)
         assert runs == [1, 2]
-        assert cache_stats(Path(str(storage.basepath)))["stages"] == {"fit": 2}
-        clear_cache(Path(str(storage.basepath)))
+        assert cache_stats(tmp_path)["stages"] == {"fit": 2}
+        clear_cache(tmp_path)
         assert call_cached(fit, storage=storage, key=KEY, number=4) == (FILES, False)
         assert runs == [1, 2, 4]
 
     run_in_flow(body)
     run_in_flow(lambda: runs.append(call_cached(fit, storage=storage, key=KEY, number=5)[1]))
     assert runs == [1, 2, 4, True]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("prefect_harness")
+def test_a_result_whose_sources_were_edited_meanwhile_is_not_kept(
+    storage: ResultStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    def body() -> None:
+        runs.clear()
+        assert call_cached(fit, storage=storage, key=KEY, is_current=lambda: False, number=1) == (FILES, False)
+        assert call_cached(fit, storage=storage, key=KEY, number=1) == (FILES, False)
+        assert call_cached(fit, storage=storage, key=KEY, number=1) == (FILES, True)
+
+    run_in_flow(body)
+    assert "was edited while it was computed" in caplog.text
 
 
 @pytest.mark.slow
@@ -452,7 +481,7 @@ def test_a_failure_is_raised_as_it_was_and_never_cached(
     logger.removeHandler(caplog.handler)
     assert "Task run failed" in caplog.text
     assert "Failed to write result" not in caplog.text
-    assert clear_cache(Path(str(storage.basepath))) == 0
+    assert list(Path(str(storage.basepath)).glob("*")) == []
 
 
 @pytest.mark.slow
@@ -461,7 +490,7 @@ def test_a_spoilt_file_runs_the_stage_again_and_is_repaired(tmp_path: Path, stor
     def body() -> None:
         put(storage, OTHER_NAME)
         call_cached(fit, storage=storage, key=KEY, number=0)
-        file = tmp_path / "cache" / NAME
+        file = tmp_path / RESULTS / NAME
         good = file.read_bytes()
         for case in [*SPOILT, *PUT_IN_PLACE]:
             spoil(case, tmp_path, file, good)
@@ -487,4 +516,4 @@ def test_what_is_no_stage_files_is_an_error(storage: ResultStorage) -> None:
             call_cached(bad, storage=storage, key=KEY)
 
     run_in_flow(body)
-    assert clear_cache(Path(str(storage.basepath))) == 0
+    assert list(Path(str(storage.basepath)).glob("*")) == []

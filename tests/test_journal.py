@@ -156,6 +156,19 @@ def test_keys_are_looked_up_once_ended(tmp_path: Path) -> None:
             journal.ended["b"] = {}  # type: ignore[index]
 
 
+def test_what_is_dropped_is_forgotten_until_it_ends_again(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        journal.end("a", {"value": 1})
+        journal.end("b", {"value": 2})
+        journal.drop("a")
+        assert dict(journal.ended) == {"b": {"value": 2}}
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        assert "a" not in journal
+        journal.end("a", {"value": 3})
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        assert dict(journal.ended) == {"a": {"value": 3}, "b": {"value": 2}}
+
+
 def test_a_later_result_replaces_an_earlier_one(tmp_path: Path) -> None:
     for value in (1, 2):
         with Journal(tmp_path / "journal.jsonl") as journal:

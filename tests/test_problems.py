@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from tolerances import ROUNDING
 
 from surrogate_core import Float, SearchSpace
+from surrogate_core.evaluation import Evaluator
+from surrogate_core.execution import ExecutorSpec
 from surrogate_core.problems.black_box import BlackBox, identity
 from surrogate_core.problems.optics import LAYERS, WAVELENGTHS, mean_reflectance, quarter_wave, reflectance, spectra
 from surrogate_core.sampling import sample
@@ -185,6 +187,19 @@ def test_a_name_that_leads_nowhere_is_told(target: str, message: str, here: Path
     (here / "needs_more.py").write_text("import not_installed\n")
     with pytest.raises(ValueError, match=message):
         BlackBox(target).resolve()
+
+
+def test_a_module_that_raises_anything_is_told(here: Path) -> None:
+    (here / "raises.py").write_text("class Odd(Exception): pass\nraise Odd('no licence')\n")
+    with pytest.raises(ValueError, match=r"expected an importable function, got 'raises:f' \(no licence\)"):
+        BlackBox("raises:f").resolve()
+
+
+def test_the_import_is_no_part_of_a_calls_time_limit(here: Path) -> None:
+    (here / "slow_import.py").write_text("import time\ntime.sleep(1.5)\ndef f(x): return x\n")
+    with Evaluator(BlackBox("slow_import:f"), ExecutorSpec("processes", n_workers=1), timeout=1.0) as evaluator:
+        (found,) = evaluator.evaluate(["a"], [{"x": 2.0}])
+    assert (found.value, found.status) == (2.0, "ok")
 
 
 def test_the_coating_can_be_evaluated_without_jax() -> None:

@@ -23,6 +23,19 @@ def test_compilation_is_seen_once() -> None:
     assert first.compile_s <= first.wall_s
 
 
+def test_what_is_compiled_within_a_compilation_is_counted_once() -> None:
+    inner = jax.jit(lambda x: jnp.linalg.solve(x @ x.T + 5 * jnp.eye(5), x))
+
+    def outer(x: jax.Array) -> jax.Array:
+        for _ in range(20):
+            x = jax.jit(lambda z: inner(z) + 1)(x)  # traced while the outer one is
+        return x
+
+    with measured() as cost:
+        jax.jit(outer)(np.ones((5, 5))).block_until_ready()
+    assert 0 < cost.compile_s <= cost.wall_s
+
+
 def test_the_peak_holds_an_allocation_that_was_freed() -> None:
     with measured() as nothing:
         time.sleep(0.2)

@@ -6,8 +6,10 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from flows.view import summary
+from flows.view import LiveTable, summary
+from surrogate_core.performance.profiler import Cost
 from tasks import pictures
+from tasks.reports import Report
 
 
 def validation(passed: bool) -> dict[str, Any]:
@@ -75,3 +77,11 @@ def test_the_summary_tells_of_failed_gates_and_of_a_sample_that_stands() -> None
     assert "FAILED min_r2 0.5 (it is 0.45)" in told
     assert "the best sample stands" in told
     assert "the challenger" in told
+
+
+def test_words_of_a_black_box_are_no_markup() -> None:
+    console = Console(width=200, record=True, force_terminal=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    with LiveTable(console, ("collect",)) as view:
+        view.begin("collect")
+        view.end(Report("collect", "8 samples, 1 failed (OSError: no such [/tmp/x] [nm])"), "miss", Cost())
+    assert "no such [/tmp/x] [nm]" in console.export_text()

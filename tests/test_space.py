@@ -255,6 +255,7 @@ def test_a_space_does_not_change_with_the_mapping_it_was_made_of() -> None:
         (Float, {"low": 0, "high": 1, "step": 1.5}, "step: .*got 1.5"),
         (Float, {"low": 0, "high": 1, "step": float("nan")}, "step: .*got nan"),
         (Float, {"low": 1, "high": 2, "log": True, "step": 0.1}, "step: expected none with log: true"),
+        (Integer, {"low": 1.9, "high": 4}, "low: expected a whole number, got 1.9"),
         (Integer, {"low": 3, "high": 3}, "low: .*got low 3.* and high 3"),
         (Integer, {"low": 4, "high": 3}, "low: .*got low 4.* and high 3"),
         (Integer, {"low": 0, "high": 3, "log": True}, "low: expected a number above 0 with log: true, got 0"),

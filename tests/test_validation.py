@@ -141,6 +141,9 @@ def test_cross_validation_is_deterministic_and_its_metrics_are_those_of_its_colu
     assert [row["y"] for row in table] == one.y.tolist()
     assert set(table[0]) == {"fold", "y", "predicted", "lower", "upper"}
     assert {type(value) for row in table for value in row.values()} == {int, float}
+    for row, turned in zip(table, one.table(sign=-1), strict=True):
+        assert turned == {"fold": row["fold"], **{k: -row[k] for k in ("y", "predicted")},
+                          "lower": -row["upper"], "upper": -row["lower"]}  # fmt: skip
 
 
 @pytest.mark.parametrize("folds", [-1, 0, 1, 10])

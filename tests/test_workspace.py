@@ -242,6 +242,11 @@ def test_a_revision_is_that_of_git_and_says_whether_files_differ(tmp_path: Path)
     assert git_revision(tmp_path) == f"{clean}-dirty"
 
 
+def test_without_git_there_is_no_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert git_revision(tmp_path) == ""
+
+
 # Keys
 
 

@@ -1,0 +1,225 @@
+"""The bodies of the stages, called as Prefect calls them but without it: what they write, and what they refuse."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from surrogate_core.dataset import Dataset
+from tasks.errors import BadInput, StageFailed
+from tasks.files import check_files
+from tasks.keys import DATASET, EVALUATIONS, MODEL, OPTIMUM, RECOMMENDATION, STAGES, TUNING, VALIDATION
+from tasks.settings import load_settings
+from tasks.stages import BODIES
+from tasks.workspace import Workspace
+
+PARAMS = """\
+problem:
+  function: {module}:f
+  source: {module}.py
+  space:
+    x: {{type: float, low: -1, high: 2}}
+    y: {{type: float, low: 0, high: 3}}
+collect: {{n_samples: 8}}
+fit: {{surrogate: {{kind: gaussian_process, n_starts: 1, max_iterations: 20}}}}
+validate: {{folds: 2}}
+optimize: {{rounds: 2, evaluations_per_round: 2, n_starts: 2}}
+tune: {{n_trials: 2, evaluations: 2, space: {{kernel: [matern52, rbf]}}}}
+execution: {{executor: serial}}
+"""
+BOWL = "def f(x, y): return {sign} * ((x - 0.7) ** 2 + (y - 1.1) ** 2 + {offset})\n"
+
+
+@pytest.fixture
+def project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Callable[..., Workspace]:
+    """Makes a workspace with a black box of the given source, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = f"box_{abs(hash(request.node.name))}"  # no other test has imported it
+
+    def make(*overrides: str, source: str | None = None) -> Workspace:
+        if source is not None:
+            (tmp_path / f"{module}.py").write_text(source)
+        (tmp_path / "params.yaml").write_text(PARAMS.format(module=module))
+        return Workspace.of(tmp_path, load_settings(tmp_path / "params.yaml", overrides), foreign=False)
+
+    return make
+
+
+def work(workspace: Workspace, *stages: str) -> list[tuple[int, int, str]]:
+    """Runs stages, writes what they return and gives back the progress that was told."""
+    told: list[tuple[int, int, str]] = []
+    for stage in stages:
+        files = BODIES[stage](workspace, "0" * 16, lambda *progress: told.append(progress))
+        check_files(files, STAGES[stage].outs)
+        workspace.write(files, STAGES[stage].outs)
+        workspace.finish(stage, "0" * 16)
+    return told
+
+
+def read(workspace: Workspace, path: str) -> Any:
+    return orjson.loads((workspace.out / path).read_bytes())
+
+
+def test_a_maximized_problem_is_told_in_its_own_direction(project: Callable[..., Workspace]) -> None:
+    workspace = project("problem.direction=maximize", source=BOWL.format(sign=-1, offset=-5))
+    work(workspace, *STAGES)
+    held_out = read(workspace, VALIDATION)["held_out"]
+    assert all(row["lower"] < row["predicted"] < row["upper"] for row in held_out)
+    final = read(workspace, RECOMMENDATION)
+    assert 4.9 < final["measured"] <= 5.0
+    assert final["measured"] > final["best_sample"]["measured"]
+    assert final["lower"] < final["promised"] < final["upper"]
+    assert final["gain"] > 0
+
+
+def test_progress_counts_specs_and_evaluations_apart(project: Callable[..., Workspace]) -> None:
+    told = work(project(source=BOWL.format(sign=1, offset=1)), *STAGES)
+    totals = {unit: {total for _, total, its in told if its == unit} for unit in ("specs", "evaluations")}
+    assert totals == {"specs": {2}, "evaluations": {8, 4, 2}}
+    assert all(done <= total for done, total, _ in told)
+
+
+@pytest.mark.parametrize("executor", ["serial", "threads", "processes"])
+def test_a_function_that_cannot_be_found_is_told_before_it_is_called(
+    executor: str, project: Callable[..., Workspace]
+) -> None:
+    workspace = project(f"execution.executor={executor}", "problem.function=nowhere_at_all:f", source="")
+    with pytest.raises(BadInput, match=r"^problem\.function: expected an importable function, got 'nowhere_at_all:f'"):
+        work(workspace, "collect")
+
+
+FAILING = """\
+from pathlib import Path
+def f(x, y):
+    calls = Path({calls!r})
+    calls.write_text(calls.read_text() + "x" if calls.exists() else "x")
+    if Path({broken!r}).exists():
+        raise RuntimeError("licence server down")
+    return x * x + y * y
+"""
+
+
+def test_what_failed_altogether_is_tried_again_by_the_next_run(
+    project: Callable[..., Workspace], tmp_path: Path
+) -> None:
+    calls, broken = tmp_path / "calls", tmp_path / "broken"
+    workspace = project(source=FAILING.format(calls=str(calls), broken=str(broken)))
+    broken.touch()
+    for n_calls in (8, 16):
+        with pytest.raises(StageFailed, match=r"^collect: all 8 evaluations failed, the first with: RuntimeError: lic"):
+            work(workspace, "collect")
+        assert len(calls.read_text()) == n_calls
+    broken.unlink()
+    work(workspace, "collect", "fit", "validate")
+    broken.touch()
+    with pytest.raises(StageFailed, match=r"^optimize: all 4 evaluations failed"):
+        work(workspace, "optimize")
+    assert not (workspace.out / OPTIMUM).exists()
+    broken.unlink()
+    work(workspace, "optimize")
+    assert len(calls.read_text()) == 24 + 4 + 4
+
+
+def test_failures_among_successes_are_rows(project: Callable[..., Workspace]) -> None:
+    workspace = project(source="def f(x, y): return 1 / 0 if x < 0 else x * x + y\n")
+    work(workspace, *STAGES)
+    rows = Dataset.from_bytes((workspace.out / DATASET).read_bytes())
+    assert set(rows.status) == {"ok", "failed"}
+    assert set(rows.reason[rows.status == "failed"]) == {"ZeroDivisionError: division by zero"}
+
+
+def test_too_few_rows_for_the_folds_are_told_with_what_failed(project: Callable[..., Workspace]) -> None:
+    workspace = project("validate.folds=4", source="def f(x, y): return 1 / 0 if x < 1 else x * x + y\n")
+    work(workspace, "collect", "fit")
+    with pytest.raises(
+        StageFailed, match=r"^validate\.folds: expected at most [123], as so many of 8 .*division by zero"
+    ):
+        work(workspace, "validate")
+
+
+def test_a_value_that_rules_out_the_logarithm_ends_neither_optimize_nor_tune(
+    project: Callable[..., Workspace],
+) -> None:
+    """All samples are positive; at the lower bound, where the slope leads, the function is not."""
+    workspace = project("fit.surrogate.transform=log", source="def f(x, y): return x + 0.99 + 0.01 * y\n")
+    work(workspace, "collect")
+    assert Dataset.from_bytes((workspace.out / DATASET).read_bytes()).y.min() > 0
+    work(workspace, "fit", "validate", "optimize", "tune")
+    assert read(workspace, f"{MODEL}/model.json")["surrogate"]["transform"] == "log"
+    assert Dataset.from_bytes((workspace.out / EVALUATIONS).read_bytes()).y.min() < 0
+    assert read(workspace, OPTIMUM)["surrogate"]["transform"] == "standardize"
+    assert read(workspace, RECOMMENDATION)["surrogate"]["transform"] == "standardize"
+
+
+def test_specs_that_all_fail_are_told(project: Callable[..., Workspace]) -> None:
+    workspace = project("tune.space={transform: [log]}", source=BOWL.format(sign=-1, offset=1))
+    with pytest.raises(StageFailed, match=r"^tune\.space: all 1 specs failed, the first with: "):
+        work(workspace, *STAGES)
+
+
+def test_numbers_are_the_same_however_they_are_written(project: Callable[..., Workspace]) -> None:
+    """`1` in the champion's spec is the `1.0` that a spec holds, which the search tries first."""
+    workspace = project(
+        "fit.surrogate.length_scale=1", "tune.space={length_scale: [0.5, 1]}", source=BOWL.format(sign=1, offset=1)
+    )
+    work(workspace, *STAGES)
+    assert [trial["length_scale"] for trial in read(workspace, TUNING)["trials"]] == [1.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("path", "stage", "maker"), [(DATASET, "fit", "collect"), (DATASET, "tune", "collect"), (MODEL, "optimize", "fit")]
+)
+def test_a_damaged_file_is_told_with_who_makes_it(
+    path: str, stage: str, maker: str, project: Callable[..., Workspace]
+) -> None:
+    workspace = project(source=BOWL.format(sign=1, offset=1))
+    work(workspace, *list(STAGES)[: list(STAGES).index(stage)])
+    place = workspace.out / path
+    file = place if place.is_file() else place / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-7])
+    with pytest.raises(BadInput, match=rf"{path}: .*; run {maker} again$"):
+        work(workspace, stage)
+
+
+def test_a_file_that_is_no_journal_is_left_and_told(project: Callable[..., Workspace]) -> None:
+    workspace = project(source=BOWL.format(sign=1, offset=1))
+    journal = workspace.journal("collect", "0" * 16)
+    journal.parent.mkdir(parents=True)
+    journal.write_bytes(bytes(64))
+    with pytest.raises(StageFailed, match=r"is not a journal; name another file or remove this one"):
+        work(workspace, "collect")
+    assert journal.read_bytes() == bytes(64)
+
+
+@pytest.mark.parametrize(("verdict", "on_fail"), [("passes", "stop"), ("fails", "warn"), ("stops", "stop")])
+def test_a_gate_passes_warns_and_stops(verdict: str, on_fail: str, project: Callable[..., Workspace]) -> None:
+    bound = -10.0 if verdict == "passes" else 1.5
+    workspace = project(f"gates.on_fail={on_fail}", f"gates.min_r2={bound}", source=BOWL.format(sign=1, offset=1))
+    work(workspace, "collect", "fit", "validate")
+    assert read(workspace, VALIDATION)["passed"] == (verdict == "passes")
+    if verdict == "stops":
+        with pytest.raises(StageFailed, match=r"^optimize: the model fails min_r2 1\.5 \(it is "):
+            work(workspace, "optimize")
+    else:
+        work(workspace, "optimize", "tune")
+        assert read(workspace, RECOMMENDATION)["gates_passed"] == (verdict == "passes")
+
+
+def test_a_seed_fixes_every_byte(project: Callable[..., Workspace]) -> None:
+    workspace = project(source=BOWL.format(sign=1, offset=1))
+
+    def contents() -> dict[str, bytes]:
+        work(workspace, *STAGES)
+        found = (path for path in (workspace.out / "data").rglob("*") if path.is_file())
+        return {str(path): path.read_bytes() for path in found}
+
+    first = contents()
+    assert contents() == first
+    assert len(first) >= sum(len(stage.outs) for stage in STAGES.values())
+    assert np.isfinite(read(workspace, RECOMMENDATION)["measured"])
