@@ -4,6 +4,7 @@ Each method makes as many calls: ours those of the shipped collect and optimize 
 defaults, Sobol sampling alone. Finished rows are kept, so a run that was stopped goes on; `--fresh` starts anew.
 """
 
+import hashlib
 import platform
 import sys
 import time
@@ -24,7 +25,7 @@ from surrogate_core.journal import Journal
 from surrogate_core.problems.optics import mean_reflectance
 from surrogate_core.refinement import refine
 from surrogate_core.sampling import sample
-from tasks.keys import code_digest
+from tasks.inputs import code_digest
 from tasks.machine import machine
 from tasks.settings import Settings, load_settings
 
@@ -86,7 +87,8 @@ METHODS: Mapping[str, Callable[[Settings, int], dict[str, Any]]] = {"ours": ours
 def main() -> None:
     """Prints a row a seed, then medians and how many seeds reached the goal."""
     settings = load_settings(ROOT / "params.yaml")
-    path = ROOT / ".surrogate" / "bench" / f"coating-{code_digest(ROOT)[:12]}-{settings.digest[:12]}.jsonl"
+    about = repr((code_digest(ROOT), settings.digest, Path(__file__).read_bytes(), machine()))
+    path = ROOT / ".surrogate" / "bench" / f"coating-{hashlib.sha256(about.encode()).hexdigest()[:16]}.jsonl"
     if "--fresh" in sys.argv:
         path.unlink(missing_ok=True)
     print(f"{platform.machine()}, {machine()['threads']} CPUs, jax {version('jax')}, optuna {version('optuna')}")
@@ -95,19 +97,20 @@ def main() -> None:
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in METHODS}
     with Journal(path) as journal:
         for seed in SEEDS:
-            began = time.perf_counter()
             for name, method in METHODS.items():
                 key = f"{name}/{seed}"
                 if key not in journal:
                     journal.start(key)
-                    journal.end(key, {k: float(v) for k, v in method(settings, seed).items()})
+                    began = time.perf_counter()
+                    found = {k: float(v) for k, v in method(settings, seed).items()}
+                    journal.end(key, {**found, "seconds": time.perf_counter() - began})
                 rows[name].append(journal[key])
             mine = rows["ours"][-1]
             print(
                 f"{seed:4d}  {mine['best_sample']:10.4f} | {mine['first_promised']:18.4f}"
                 f" {mine['first_measured']:8.4f} | {mine['last_promised']:20.4f} {mine['last_measured']:8.4f} |"
                 f" {mine['best']:.4f}  {rows['tpe'][-1]['best']:.4f}  {rows['sobol'][-1]['best']:.4f}"
-                f"  {time.perf_counter() - began:.0f}",
+                f"  {mine['seconds']:.0f}",
                 flush=True,
             )
     best = {name: np.array([row["best"] for row in found]) for name, found in rows.items()}

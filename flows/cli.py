@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -293,22 +294,21 @@ def _tell(session: "Session", console: "Console", as_json: bool, ready: float, s
             )
         )
         return
+    tell = partial(console.print, soft_wrap=True, highlight=False, markup=False)
     work = sum(cost.wall_s for _, cost in session.costs.values())
     if final is not None:
         console.print()
         console.print(summary(final))
         console.print()
-        console.print(f"files     {workspace.out / 'data'}, pictures in {pictures_folder(workspace)}", soft_wrap=True)
-    console.print(f"MLflow    run {session.tracker.run_id}: surrogate ui", soft_wrap=True, highlight=False)
+        tell(f"files     {workspace.out / 'data'}, pictures in {pictures_folder(workspace)}")
+    tell(f"MLflow    run {session.tracker.run_id}: surrogate ui")
     rest = seconds - ready - work
-    console.print(
+    tell(
         f"time      {seconds:.1f} s: {work:.1f} s stages, {ready:.1f} s start ({server:.1f} s of it waiting for the "
-        f"Prefect server), {rest:.1f} s tracking and versioning",
-        soft_wrap=True,
-        highlight=False,
+        f"Prefect server), {rest:.1f} s tracking and versioning"
     )
     for note in session.notes:
-        console.print(f"note      {note}", soft_wrap=True, highlight=False)
+        tell(f"note      {note}")
 
 
 def _workspace(params: str | None, overrides: Sequence[str], inputs: "Inputs") -> "Workspace":

@@ -1,4 +1,4 @@
-"""What a person sees while stages run: a live table on a terminal, plain lines elsewhere, nothing for programs."""
+"""What a person sees while stages run: a live table on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Mapping
@@ -24,9 +24,6 @@ class View(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def note(self, text: str) -> None:
-        """One line about something beside the stages."""
-
     def begin(self, stage: str) -> None: ...
 
     def progress(self, done: int, total: int, unit: str) -> None: ...
@@ -35,15 +32,12 @@ class View(Protocol):
 
 
 class Silent:
-    """For programs: the result alone is printed."""
+    """Shows nothing."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
-
-    def note(self, text: str) -> None:
         pass
 
     def begin(self, stage: str) -> None:
@@ -66,7 +60,7 @@ class Lines(Silent):
         self._stage = ""
         self._last = 0.0
 
-    def note(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def begin(self, stage: str) -> None:
@@ -75,10 +69,10 @@ class Lines(Silent):
     def progress(self, done: int, total: int, unit: str) -> None:
         if time.monotonic() - self._last >= self.EVERY_SECONDS:
             self._last = time.monotonic()
-            self.note(f"{self._stage:<9} {done} of {total} {unit}")
+            self._print(f"{self._stage:<9} {done} of {total} {unit}")
 
     def end(self, report: Report, cache: str, cost: Cost) -> None:
-        self.note(f"{report.stage:<9} {cost.wall_s:6.1f} s  {_told(cache)}  {report.line}")
+        self._print(f"{report.stage:<9} {cost.wall_s:6.1f} s  {_told(cache)}  {report.line}")
 
 
 class LiveTable(Silent):
@@ -99,9 +93,6 @@ class LiveTable(Silent):
 
     def __exit__(self, *_: object) -> None:
         self._live.stop()
-
-    def note(self, text: str) -> None:
-        self._live.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def begin(self, stage: str) -> None:
         self._stage, self._began, self._work, self._first = stage, time.monotonic(), None, None

@@ -139,7 +139,7 @@ class Integer(_Variable):
 
 Variable = Float | Integer
 RESERVED = frozenset({"objective", "status", "reason"})  # the other columns of a dataset
-_KINDS: dict[str, type[Float] | type[Integer]] = {v.kind: v for v in (Float, Integer)}
+VARIABLES: dict[str, type[Float] | type[Integer]] = {v.kind: v for v in (Float, Integer)}
 
 
 class SearchSpace:
@@ -183,7 +183,7 @@ class SearchSpace:
     @classmethod
     def from_config(cls, config: Mapping[str, Mapping[str, Any]]) -> "SearchSpace":
         """The inverse of `to_config`."""
-        return cls({name: _KINDS[v["type"]](**{k: v[k] for k in v if k != "type"}) for name, v in config.items()})
+        return cls({name: VARIABLES[v["type"]](**{k: v[k] for k in v if k != "type"}) for name, v in config.items()})
 
     def to_config(self) -> dict[str, dict[str, Any]]:
         """A JSON-able description, from which `from_config` makes the same space."""

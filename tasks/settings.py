@@ -21,7 +21,7 @@ from surrogate_core.execution import ExecutorSpec, Kind
 from surrogate_core.optimizers.multi_start import MultiStartOptimizer
 from surrogate_core.problems.black_box import BlackBox
 from surrogate_core.sampling import Sampling
-from surrogate_core.space import Float, Integer, SearchSpace, Variable
+from surrogate_core.space import VARIABLES, SearchSpace, Variable
 from surrogate_core.surrogates.base import Surrogate
 from surrogate_core.surrogates.files import SURROGATES
 from tasks.errors import BadInput
@@ -248,7 +248,7 @@ def parse_space(config: Mapping[str, Mapping[str, Any]], path: str = "problem.sp
     for name, given in config.items():
         if not name.isidentifier():
             raise BadInput(f"{path}.{name}: expected a name that can be a keyword, got {name!r}")
-        variables[name] = _member(_VARIABLES, "type", given, f"{path}.{name}")
+        variables[name] = _member(VARIABLES, "type", given, f"{path}.{name}")
     try:
         return SearchSpace(variables)
     except ValueError as error:
@@ -258,9 +258,6 @@ def parse_space(config: Mapping[str, Mapping[str, Any]], path: str = "problem.sp
 def parse_spec(config: Mapping[str, Any], path: str = "fit.surrogate") -> Surrogate:
     """A surrogate spec of plain values."""
     return _member(SURROGATES, "kind", config, path)
-
-
-_VARIABLES: dict[str, type] = {"float": Float, "integer": Integer}
 
 
 def _member(union: Mapping[str, type], tag: str, config: Mapping[str, Any], path: str) -> Any:

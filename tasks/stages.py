@@ -1,5 +1,6 @@
 """The five stages: what each computes of the files it reads, as the files it writes. Each is one thin Prefect task."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -38,6 +39,8 @@ from tasks.keys import (
 )
 from tasks.settings import parse_spec
 from tasks.workspace import Workspace
+
+_logger = logging.getLogger("surrogate.stages")
 
 Progress = Callable[[int, int, str], None]
 """Called with what is done, what there is to do, and a few words on how it goes."""
@@ -249,6 +252,8 @@ def _journal(workspace: Workspace, stage: str, key: str) -> Iterator[Journal]:
         journal = Journal(workspace.journal(stage, key))
     except ValueError as error:
         raise StageFailed(str(error)) from error
+    if journal.damaged:
+        _logger.warning("%s: %d damaged lines skipped; what they told of is done again", journal.path, journal.damaged)
     with journal:
         yield journal
 

@@ -1,4 +1,4 @@
-"""Many starts at once through the surrogate's gradient: screened, descended in one program, told apart by distance."""
+"""Many starts at once through the surrogate's gradient: screened, and descended in one program."""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +18,7 @@ from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
 
 @dataclass(frozen=True)
 class MultiStartOptimizer:
-    """Descends from the best of many points and returns distinct minima.
+    """Descends from the best of many points and ranks where the descents end.
 
     Args:
         n_starts: descents for each degree of exploration.
