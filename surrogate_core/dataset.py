@@ -143,7 +143,7 @@ class Dataset:
             status, reason = table["status"].to_pylist(), table["reason"].to_pylist()
         except (pa.ArrowException, OSError, AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"dataset: expected a parquet table written by this project, got {error}") from error
-        if about["schema"] != SCHEMA:
+        if about.get("schema") != SCHEMA:
             raise ValueError(f"dataset: expected a table of schema {SCHEMA}, got {about['schema']!r}")
         made = cls(X, y, space, np.array(status, dtype=str), np.array(reason, dtype=str))
         if about.get("digest") != made.digest:
