@@ -13,6 +13,7 @@ from rich.text import Text
 
 from surrogate_core.performance.profiler import Cost
 from tasks.reports import Report
+from tasks.settings import parse_spec
 
 
 class View(Protocol):
@@ -139,7 +140,6 @@ def summary(final: Mapping[str, Any]) -> Table:
     if final["promised"] is not None:
         promised = f"{final['promised']:.4g} (95 % interval {final['lower']:.4g} to {final['upper']:.4g})"
     gain = "" if final["gain"] is None else f"{final['gain']:.1%} better than the best sample"
-    spec = final["surrogate"]
     for name, value in (
         ("best sample", f"{final['best_sample']['measured']:.4g}"),
         ("promised", promised),
@@ -149,7 +149,7 @@ def summary(final: Mapping[str, Any]) -> Table:
         ("gates", "passed" if final["gates_passed"] else f"[red]FAILED[/red] {', '.join(final['failed_gates'])}"),
         (
             "surrogate",
-            ", ".join([spec["kind"], *(f"{k} {v}" for k, v in spec.items() if k != "kind" and v is not None)])
+            f"{parse_spec(final['surrogate'])}"
             + (" (the challenger)" if final["challenger_is_better"] else " (the champion)"),
         ),
         ("evaluations", f"{final['n_evaluations']}, of which {final['n_failed']} failed"),

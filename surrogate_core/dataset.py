@@ -144,7 +144,7 @@ class Dataset:
         except (pa.ArrowException, OSError, AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"dataset: expected a parquet table written by this project, got {error}") from error
         if about.get("schema") != SCHEMA:
-            raise ValueError(f"dataset: expected a table of schema {SCHEMA}, got {about['schema']!r}")
+            raise ValueError(f"dataset: expected a table of schema {SCHEMA}, got {about.get('schema')!r}")
         made = cls(X, y, space, np.array(status, dtype=str), np.array(reason, dtype=str))
         if about.get("digest") != made.digest:
             raise ValueError("dataset: expected the content that was written, got a table whose digest does not agree")

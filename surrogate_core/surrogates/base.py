@@ -66,7 +66,7 @@ class Surrogate(ABC):
     def __str__(self) -> str:
         """What differs from the defaults."""
         changed = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
-        return f"{self.kind}({', '.join(f'{k}={v}' for k, v in changed.items())})"
+        return f"{self.kind}({', '.join(f'{k}={v}' for k, v in changed.items())})" if changed else self.kind
 
 
 @jax.tree_util.register_pytree_node_class
