@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: run test lint types bench ui clean lock help
+.PHONY: run test lint types locked bench ui clean lock help
 .DEFAULT_GOAL := help
 
 run: $(STAMP)  ## solve the shipped problem: collect, fit, validate, optimize, tune
@@ -18,10 +18,13 @@ lint: $(STAMP)  ## style (ruff) and the direction of imports (import-linter)
 types: $(STAMP)  ## static types (mypy)
 	$(BIN)/mypy
 
+locked: $(STAMP)  ## is dvc.lock that of the code and params.yaml? if not: make run, and commit it
+	! $(BIN)/dvc repro --dry --allow-missing | grep "Running stage"
+
 bench: $(STAMP)  ## run the benchmarks and print their tables
 	$(BIN)/python -m benchmarks
 
-ui: $(STAMP)  ## open the MLflow store of all runs on a loopback address
+ui: $(STAMP)  ## serve the pages of MLflow and Prefect on loopback addresses
 	$(BIN)/surrogate ui
 
 clean:  ## remove what can be made again: the environment, caches and checkpoints (keeps data/, runs/, mlruns/)

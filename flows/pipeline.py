@@ -79,7 +79,8 @@ def run_stages(workspace: Workspace, stages: Sequence[str], view: View | None = 
             raise
         finally:
             tracker.end(status)
-    session.notes = [*tracker.trouble, *committer.trouble, *([committer.why_not] if committer.why_not else [])]
+    why_not = [committer.why_not] if committer.why_not and not process else []  # DVC itself commits what it runs
+    session.notes = [*tracker.trouble, *committer.trouble, *why_not]
     return session
 
 

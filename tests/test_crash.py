@@ -11,7 +11,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pytest
 from workspace_fixture import (
     N_CALLS,
@@ -19,6 +18,7 @@ from workspace_fixture import (
     Solved,
     Workspace,
     Workspaces,
+    at_work,
     digests,
     eventually,
     finish,
@@ -85,18 +85,6 @@ def in_flight(workspace: Workspace) -> set[str]:
     told = [entry for path in journals(workspace) for entry in entries(path)]
     keys = {entry["start"] for entry in told if "start" in entry} - {entry["end"] for entry in told if "end" in entry}
     return {key.rpartition("/")[2] for key in keys if not key.startswith("trial/")}
-
-
-def at_work(workspace: Workspace) -> list[str]:
-    """The living processes that work in a workspace."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()).is_relative_to(workspace.root):
-                found.append(" ".join(process.cmdline()))
-        except psutil.Error:
-            continue
-    return found
 
 
 def size(path: Path) -> int:

@@ -2,8 +2,11 @@
 
 import json
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +21,9 @@ from workspace_fixture import (
     Solved,
     Workspace,
     Workspaces,
+    at_work,
     digests,
+    finish,
     only_line,
     stages_run,
 )
@@ -175,6 +180,27 @@ def test_the_stages_of_one_repro_share_one_mlflow_run(twins: Twins) -> None:
         return {name: value for name, value in metrics.items() if not name.startswith("cost.")}
 
     assert results(run.data.metrics) == results(one.data.metrics)
+
+
+def test_the_pages_of_mlflow_and_prefect_are_served_until_ctrl_c(twins: Twins) -> None:
+    workspace = twins.by_run.workspace
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    before = at_work(workspace)
+    serving = workspace.start("flows", "ui", "--port", str(port))
+    assert serving.stdout is not None
+    told = [serving.stdout.readline() for _ in range(3)]
+    assert told[0] == f"MLflow   http://127.0.0.1:{port}\n"
+    for line in told[:2]:
+        with urllib.request.urlopen(line.split()[1]) as page:
+            assert page.status == 200
+    taken = workspace.command("flows", "ui", "--port", str(port), status=2)
+    assert only_line(taken).startswith(f"surrogate: --port: expected a free port of this machine, got {port} (")
+    serving.send_signal(signal.SIGINT)
+    done = finish(serving, 0)
+    assert done.stderr == ""
+    assert at_work(workspace) == before
 
 
 # --- (d) what cannot be done is told in one line, and leaves no trace among the outputs
