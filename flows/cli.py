@@ -181,9 +181,7 @@ def ui(port: int) -> None:
         except KeyboardInterrupt:
             return
         finally:
-            with suppress(ProcessLookupError):
-                os.killpg(pages.pid, signal.SIGTERM)
-            pages.wait()
+            _end_group(pages)
         raise StageFailed(f"MLflow's server ended by itself; {log.name} says why")
 
 
@@ -354,6 +352,14 @@ def _check_free(port: int) -> None:
             asked.bind(("127.0.0.1", port))
         except (OSError, OverflowError) as error:
             raise BadInput(f"--port: expected a free port of this machine, got {port} ({error})") from error
+
+
+def _end_group(process: "subprocess.Popen[bytes]") -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=10)
 
 
 def _answers(port: int) -> bool:

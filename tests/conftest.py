@@ -1,19 +1,24 @@
 """Fixtures that several test modules share."""
 
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["workspace_fixture"]
+
+
+def pytest_configure() -> None:
+    # A shell that starts the suite in the background has it ignore Ctrl-C, which the commands under test would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture(scope="session")
-def prefect_harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One temporary Prefect server for the whole session: it takes about 12 s to start."""
-    from prefect.settings import PREFECT_HOME, temporary_settings
-    from prefect.testing.utilities import prefect_test_harness
+def prefect_harness(surroundings: Mapping[str, str]) -> Iterator[None]:
+    """The session's Prefect server, for flows that run in this process."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
-    from flows.server import quiet_environment
-
-    quiet_environment()
-    home = tmp_path_factory.mktemp("prefect")
-    with temporary_settings({PREFECT_HOME: home}), prefect_test_harness(server_startup_timeout=90):
+    home = Path(surroundings["PREFECT_HOME"])
+    with temporary_settings({PREFECT_API_URL: surroundings["PREFECT_API_URL"], PREFECT_HOME: home}):
         yield

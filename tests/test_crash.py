@@ -25,7 +25,6 @@ from workspace_fixture import (
     only_line,
 )
 
-pytest_plugins = ["workspace_fixture"]
 pytestmark = pytest.mark.slow
 
 HALF_A_STORE = 500_000  # bytes of MLflow's SQLite file when its tables are there and are being migrated

@@ -1,7 +1,6 @@
 """Copies of the project that tests may run, edit, kill and interrupt, and the one Prefect server they share.
 
-A pytest plugin: a test module names it in `pytest_plugins`, so that a session has one server however many modules ask.
-It is imported before that, so PYTEST_DONT_REWRITE: its assertions say themselves what is wrong.
+A pytest plugin, named in conftest.py.
 """
 
 import hashlib
@@ -59,11 +58,11 @@ optimize:
   n_starts: 4
   seed: 40
 tune:
-  n_trials: 4
-  batch: 2
+  n_trials: 2
+  batch: 1
   seed: 50
   evaluations: {N_TUNE}
-  space: {{prior: [dimension_scaled, flat], n_starts: [1, 2]}}
+  space: {{prior: [dimension_scaled, flat]}}
 execution:
   executor: threads
   n_workers: {N_WORKERS}

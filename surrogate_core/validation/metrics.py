@@ -21,9 +21,10 @@ def regression_metrics(
     residual = y - predicted
     total = np.sum((y - y.mean()) ** 2)
     unexplained = np.sum(residual**2)
-    r2 = 1 - unexplained / total if total > 0 else float(unexplained == 0)
+    with np.errstate(over="ignore"):
+        r2 = 1 - unexplained / total if total > 0 else float(unexplained == 0)
     return {
-        "r2": float(r2),
+        "r2": float(max(r2, np.finfo(float).min)),  # JSON knows no infinity
         "rmse": float(np.sqrt(np.mean(residual**2))),
         "mae": float(np.mean(np.abs(residual))),
         "nlpd": float(-np.mean(log_density)),
