@@ -12,6 +12,7 @@ from tasks.files import StageFiles
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("crash")  # whose worker has a Prefect server
 @pytest.mark.parametrize(
     ("error", "n_calls"),
     [
