@@ -61,7 +61,7 @@ def test_the_projects_own_settings_are_read() -> None:
         (["execution.executor=threads", "problem.timeout=null"], lambda s: s.execution.spec.kind, "threads"),
         (["execution.n_workers=3"], lambda s: s.execution.spec.n_workers, 3),
     ],
-    ids=str,
+    ids=lambda value: "get" if callable(value) else str(value),  # the same in every worker
 )
 def test_an_override_is_yaml_at_a_dotted_path(overrides: list[str], get: Any, value: Any) -> None:
     found = get(load_settings(PARAMS, overrides))
