@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -210,13 +211,15 @@ def _not_lost(ignored: "sys.UnraisableHookArgs") -> None:
 def quiet(root: Path) -> None:
     """Sets what keeps the libraries quiet, offline and within the project; before they are imported."""
     from flows.server import quiet_environment
-    from tasks.workspace import COMPILED, MAX_COMPILED_BYTES, home_of
+    from tasks.workspace import COMPILED, MAX_COMPILED_BYTES, drop_oldest, home_of
 
     home = home_of(root)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # the compilation cache logs pages about CPU features
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / COMPILED / _compiler_identity()))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(MAX_COMPILED_BYTES))
+    # Not JAX's own limit of the folder's size: a kill between two of its writes stops all later ones.
+    drop_oldest(home / COMPILED, MAX_COMPILED_BYTES)
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")  # it is compiled anew
     quiet_environment(home / "prefect")
 
 

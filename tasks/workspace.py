@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -155,6 +156,21 @@ def check_writable(*folders: Path) -> None:
                 pass
         except OSError as error:
             raise BadInput(f"{folder}: expected a folder that can be written, got {error.strerror}") from error
+
+
+def drop_oldest(folder: Path, max_bytes: int) -> None:
+    """Removes the files of a folder that were written longest ago until the rest is no larger than `max_bytes`."""
+    found = []
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # another process drops it too
+            if path.is_file():
+                found.append((path, path.stat()))
+    total = sum(status.st_size for _, status in found)
+    for path, status in sorted(found, key=lambda file: file[1].st_mtime_ns):
+        if total <= max_bytes:
+            return
+        path.unlink(missing_ok=True)
+        total -= status.st_size
 
 
 def home_of(root: Path) -> Path:

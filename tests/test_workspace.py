@@ -17,7 +17,7 @@ from tasks.errors import BadInput, StageFailed, UserError
 from tasks.inputs import Inputs, code_digest
 from tasks.keys import STAGES, Stage, stage_key
 from tasks.settings import load_settings
-from tasks.workspace import Workspace, anchor, check_writable, git_revision, home_of
+from tasks.workspace import Workspace, anchor, check_writable, drop_oldest, git_revision, home_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -432,6 +432,17 @@ def test_a_key_needs_the_files_that_are_read(tmp_path: Path) -> None:
     (tmp_path / "data" / "dataset.parquet").unlink()
     with pytest.raises(BadInput, match=r"dataset\.parquet: expected the output of an earlier stage"):
         stage_key(STAGES["fit"], workspace(tmp_path))
+
+
+def test_the_oldest_files_go_first(tmp_path: Path) -> None:
+    for age, name in enumerate(["c", "a/b", "a/d"]):
+        write_file(tmp_path / name, b"1234")
+        os.utime(tmp_path / name, (1000 + age, 1000 + age))
+    drop_oldest(tmp_path, 12)
+    assert names(tmp_path) == ["a/b", "a/d", "c"]
+    drop_oldest(tmp_path, 7)
+    assert names(tmp_path) == ["a/d"]
+    drop_oldest(tmp_path / "nowhere", 0)
 
 
 # What a run starts from
