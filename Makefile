@@ -19,7 +19,7 @@ types: $(STAMP)  ## static types (mypy)
 	$(BIN)/mypy
 
 locked: $(STAMP)  ## is dvc.lock that of the code and params.yaml? if not: make run, and commit it
-	! $(BIN)/dvc repro --dry --allow-missing | grep "Running stage"
+	@said=$$($(BIN)/dvc repro --dry --allow-missing) && ! echo "$$said" | grep "Running stage"
 
 bench: $(STAMP)  ## run the benchmarks and print their tables
 	$(BIN)/python -m benchmarks

@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 from matplotlib.figure import Figure
 
-from surrogate_core.dataset import Dataset
 from tasks import pictures
 from tasks.keys import DATASET, EVALUATIONS, MODEL, OPTIMUM, RECOMMENDATION, STAGES, TUNING, VALIDATION
+from tasks.outputs import read_dataset, read_json
 from tasks.settings import parse_spec
 from tasks.workspace import Workspace
 
@@ -29,7 +29,7 @@ def read_report(stage: str, workspace: Workspace) -> Report:
     """The report of a stage whose files are there.
 
     Raises:
-        BadInput: one of them is missing.
+        BadInput: one of them is missing or damaged.
     """
     return _READERS[stage](workspace)
 
@@ -41,11 +41,11 @@ def is_done(stage: str, workspace: Workspace) -> bool:
 
 def recommendation(workspace: Workspace) -> dict[str, Any]:
     """The final answer, as the tune stage wrote it."""
-    return _json(workspace, RECOMMENDATION)
+    return read_json(workspace, RECOMMENDATION)
 
 
 def _collect(workspace: Workspace) -> Report:
-    rows = Dataset.from_bytes(workspace.read([DATASET])[DATASET])
+    rows = read_dataset(workspace, DATASET)
     sign = workspace.settings.problem.sign
     best = float(sign * rows.y[rows.best_index])
     n_failed = int((rows.status == "failed").sum())
@@ -66,12 +66,12 @@ def _fit(workspace: Workspace) -> Report:
     lengthscales = told.get("lengthscales", {})
     metrics = {name: float(value) for name, value in told.items() if isinstance(value, int | float)}
     metrics |= {f"lengthscale.{name}": value for name, value in lengthscales.items()}
-    n_rows = Dataset.from_bytes(workspace.read([DATASET])[DATASET]).ok.n_samples
+    n_rows = read_dataset(workspace, DATASET).ok.n_samples
     return Report("fit", f"{parse_spec(about['surrogate'])} on {n_rows} rows", metrics)
 
 
 def _validate(workspace: Workspace) -> Report:
-    found = _json(workspace, VALIDATION)
+    found = read_json(workspace, VALIDATION)
     failed = [g for g in found["gates"] if not g["passed"]]
     verdict = "gates passed" if not failed else "FAILED " + ", ".join(f"{g['name']} {g['bound']:g}" for g in failed)
     numbers = found["metrics"]
@@ -87,8 +87,8 @@ def _validate(workspace: Workspace) -> Report:
 
 
 def _optimize(workspace: Workspace) -> Report:
-    found = _json(workspace, OPTIMUM)
-    evaluations = Dataset.from_bytes(workspace.read([EVALUATIONS])[EVALUATIONS])
+    found = read_json(workspace, OPTIMUM)
+    evaluations = read_dataset(workspace, EVALUATIONS)
     metrics = _numbers(found, ("measured", "promised", "lower", "upper", "gain", "n_evaluations", "n_failed"))
     line = f"{evaluations.n_samples} evaluations, {found['best_sample']['measured']:.4g} → {found['measured']:.4g}"
     return Report(
@@ -101,7 +101,7 @@ def _optimize(workspace: Workspace) -> Report:
 
 
 def _tune(workspace: Workspace) -> Report:
-    found, final = _json(workspace, TUNING), recommendation(workspace)
+    found, final = read_json(workspace, TUNING), recommendation(workspace)
     metrics = {
         "champion.nlpd": found["champion"]["metrics"]["nlpd"],
         "challenger.nlpd": found["challenger"]["metrics"]["nlpd"],
@@ -118,10 +118,6 @@ def _tune(workspace: Workspace) -> Report:
         figures["designs"] = lambda: draw(designs)
     line = f"{len(found['trials'])} specs, {verdict}; measured {final['measured']:.4g}"
     return Report("tune", line, metrics, {"trials": found["trials"], "evaluations": found["evaluations"]}, figures)
-
-
-def _json(workspace: Workspace, path: str) -> dict[str, Any]:
-    return orjson.loads(workspace.read([path])[path])
 
 
 def _numbers(report: dict[str, Any], names: tuple[str, ...], prefix: str = "") -> dict[str, float]:

@@ -18,11 +18,11 @@ from surrogate_core.journal import Journal
 from surrogate_core.refinement import Refinement, fit_or_standardize, refine
 from surrogate_core.sampling import sample
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
-from surrogate_core.surrogates.files import surrogate_files, surrogate_from_files
+from surrogate_core.surrogates.files import surrogate_files
 from surrogate_core.tuning.study import Trial, search
 from surrogate_core.validation.cross_validation import cross_validate
 from surrogate_core.validation.gates import judge
-from tasks.errors import BadInput, StageFailed, UserError
+from tasks.errors import BadInput, StageFailed
 from tasks.files import StageFiles
 from tasks.keys import (
     CHAMPION,
@@ -32,11 +32,11 @@ from tasks.keys import (
     OPTIMIZED,
     OPTIMUM,
     RECOMMENDATION,
-    STAGES,
     TUNED_EVALUATIONS,
     TUNING,
     VALIDATION,
 )
+from tasks.outputs import read_dataset, read_json, read_model
 from tasks.settings import parse_spec
 from tasks.workspace import Workspace
 
@@ -59,7 +59,7 @@ def collect(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
 def fit(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
     """Fits the champion spec to the dataset."""
     asked = workspace.settings.fit
-    dataset = _dataset(workspace, DATASET)
+    dataset = read_dataset(workspace, DATASET)
     try:
         fitted = asked.spec.fit(dataset, jax.random.key(asked.seed))
     except ValueError as error:  # the data does not suit the spec
@@ -70,7 +70,7 @@ def fit(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
 def validate(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
     """Cross-validates the model's spec and judges it by the gates."""
     settings = workspace.settings
-    spec, dataset = _model(workspace, MODEL).spec, _dataset(workspace, DATASET)
+    spec, dataset = read_model(workspace, MODEL).spec, read_dataset(workspace, DATASET)
     n_ok, folds = dataset.ok.n_samples, settings.validate.folds
     if n_ok < folds:
         failed = f": {dataset.reason[dataset.status == 'failed'][0]}" if n_ok < dataset.n_samples else ""
@@ -99,10 +99,10 @@ def optimize(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
     if failed and settings.gates.on_fail == "stop":
         verdicts = ", ".join(failed)
         raise StageFailed(f"optimize: the model fails {verdicts}; collect more, tune it, or set gates.on_fail to warn")
-    dataset, asked = _dataset(workspace, DATASET), settings.optimize
+    dataset, asked = read_dataset(workspace, DATASET), settings.optimize
     batches = [asked.evaluations_per_round] * asked.rounds
     with _evaluation(workspace, "optimize", key) as evaluate:
-        found = _refine(workspace, _model(workspace, MODEL), dataset, batches, asked.seed, evaluate, progress)
+        found = _refine(workspace, read_model(workspace, MODEL), dataset, batches, asked.seed, evaluate, progress)
     sign = settings.problem.sign
     table = _proposals(found, sign)
     report = {
@@ -125,8 +125,8 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
     """Searches specs for a challenger to the champion, optimizes by the best, and recommends a design."""
     settings = workspace.settings
     asked, sign = settings.tune, settings.problem.sign
-    samples, optimum = _dataset(workspace, DATASET), orjson.loads(workspace.read([OPTIMUM])[OPTIMUM])
-    dataset = samples.append(_dataset(workspace, EVALUATIONS))
+    samples, optimum = read_dataset(workspace, DATASET), read_json(workspace, OPTIMUM)
+    dataset = samples.append(read_dataset(workspace, EVALUATIONS))
     champion = parse_spec(optimum["surrogate"])
     failed = _failed_gates(workspace)
 
@@ -239,7 +239,7 @@ def _evaluation(workspace: Workspace, stage: str, key: str) -> Iterator[Evaluate
                 raise BadInput(f"problem.function: {error}") from error
         yield evaluate
         status, reason = (np.concatenate([getattr(rows, name) for rows in tried]) for name in ("status", "reason"))
-        if not (status == "ok").any():
+        if len(status) and (status == "failed").all():  # none where the space has no new point
             for name, record in list(journal.ended.items()):
                 if record.get("status") == "failed":
                     journal.drop(name)  # so that the next run tries it again
@@ -333,31 +333,8 @@ def _promise(row: dict[str, Any]) -> dict[str, float]:
 
 
 def _failed_gates(workspace: Workspace) -> list[str]:
-    gates = orjson.loads(workspace.read([VALIDATION])[VALIDATION])["gates"]
+    gates = read_json(workspace, VALIDATION)["gates"]
     return [f"{g['name']} {g['bound']:g} (it is {g['value']:.3g})" for g in gates if not g["passed"]]
-
-
-def _dataset(workspace: Workspace, path: str) -> Dataset:
-    try:
-        return Dataset.from_bytes(workspace.read([path])[path])
-    except ValueError as error:
-        raise _damaged(workspace, path, error) from error
-
-
-def _model(workspace: Workspace, folder: str) -> FittedSurrogate:
-    files = workspace.read([folder])
-    try:
-        return surrogate_from_files({path.removeprefix(f"{folder}/"): content for path, content in files.items()})
-    except ValueError as error:
-        raise _damaged(workspace, folder, error) from error
-
-
-def _damaged(workspace: Workspace, path: str, error: ValueError) -> UserError:
-    """What to say of a file that an earlier stage did not leave like this."""
-    if isinstance(error, UserError):
-        return error
-    maker = next(stage.name for stage in STAGES.values() if path in stage.outs)
-    return BadInput(f"{workspace.out / path}: {error}; run {maker} again")
 
 
 def _in_folder(folder: str, files: StageFiles) -> StageFiles:

@@ -157,6 +157,15 @@ def test_a_value_that_rules_out_the_logarithm_ends_neither_optimize_nor_tune(
     assert read(workspace, RECOMMENDATION)["surrogate"]["transform"] == "standardize"
 
 
+def test_a_space_that_runs_out_is_no_failure(project: Callable[..., Workspace]) -> None:
+    """All nine points are sampled, so that neither optimize nor tune finds a new one."""
+    space = "problem.space={x: {type: integer, low: 0, high: 2}, y: {type: integer, low: 0, high: 2}}"
+    workspace = project(space, "collect.sampling=grid", "collect.n_samples=9", source="def f(x, y): return x + y\n")
+    work(workspace, *STAGES)
+    assert Dataset.from_bytes((workspace.out / EVALUATIONS).read_bytes()).n_samples == 0
+    assert read(workspace, RECOMMENDATION)["measured"] == 0
+
+
 def test_specs_that_all_fail_are_told(project: Callable[..., Workspace]) -> None:
     workspace = project("tune.space={transform: [log]}", source=BOWL.format(sign=-1, offset=1))
     with pytest.raises(StageFailed, match=r"^tune\.space: all 1 specs failed, the first with: "):
@@ -173,7 +182,13 @@ def test_numbers_are_the_same_however_they_are_written(project: Callable[..., Wo
 
 
 @pytest.mark.parametrize(
-    ("path", "stage", "maker"), [(DATASET, "fit", "collect"), (DATASET, "tune", "collect"), (MODEL, "optimize", "fit")]
+    ("path", "stage", "maker"),
+    [
+        (DATASET, "fit", "collect"),
+        (DATASET, "tune", "collect"),
+        (MODEL, "optimize", "fit"),
+        (OPTIMUM, "tune", "optimize"),
+    ],
 )
 def test_a_damaged_file_is_told_with_who_makes_it(
     path: str, stage: str, maker: str, project: Callable[..., Workspace]

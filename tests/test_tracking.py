@@ -56,3 +56,10 @@ def test_without_a_model_nothing_is_promoted(tracker: Tracker, client: Mock) -> 
     with pytest.raises(StageFailed, match="promote: MLflow's run run has no model"):
         tracker.promote()
     client.set_registered_model_alias.assert_not_called()
+
+
+def test_an_alias_that_cannot_be_moved_is_one_line(tracker: Tracker, client: Mock) -> None:
+    client.search_model_versions.return_value = [Mock(version="1")]
+    client.set_registered_model_alias.side_effect = MlflowException("locked\nfor good")
+    with pytest.raises(StageFailed, match=r"^promote: MLflow could not move @champion: locked$"):
+        tracker.promote()

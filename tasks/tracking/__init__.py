@@ -27,11 +27,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import surrogate_core
 from surrogate_core.atomic import write_file
-from surrogate_core.dataset import Dataset
 from surrogate_core.performance.profiler import Cost
 from surrogate_core.surrogates.files import load_surrogate
 from tasks.errors import BadInput, StageFailed
 from tasks.keys import CHAMPION, DATASET, EVALUATIONS, STAGES, TUNED_EVALUATIONS
+from tasks.outputs import read_dataset
 from tasks.pictures import png
 from tasks.reports import Report
 from tasks.workspace import Workspace, anchor, git_revision
@@ -85,9 +85,8 @@ def open_store(root: Path) -> tuple[MlflowClient, str]:
             kind = {"mlflow.experimentKind": "custom_model_development"}  # the pages that suit: runs, not prompts
             return client, client.create_experiment(EXPERIMENT, artifact_location=local, tags=kind)
     except (MlflowException, SQLAlchemyError) as error:
-        first = str(error).splitlines()[0][:200]
         raise TrackingUnreachable(
-            f"MLFLOW_TRACKING_URI: expected a reachable MLflow store, got no use of {uri} ({first}); "
+            f"MLFLOW_TRACKING_URI: expected a reachable MLflow store, got no use of {uri} ({_first_line(error)}); "
             "start it, or unset the variable to use the local one"
         ) from error
 
@@ -145,7 +144,7 @@ class Tracker:
         try:
             yield
         except (MlflowException, OSError) as error:
-            self.trouble.append(f"{what} not published to MLflow: {str(error).strip().partition(chr(10))[0][:200]}")
+            self.trouble.append(f"{what} not published to MLflow: {_first_line(error)}")
 
     def published(self) -> set[str]:
         """The stages that the run has already."""
@@ -197,20 +196,24 @@ class Tracker:
         """Moves @champion to the model version that this run registered, and returns that version.
 
         Raises:
-            StageFailed: the run registered none, for MLflow failed.
+            StageFailed: MLflow failed, then or when the model was registered.
         """
-        versions = self.client.search_model_versions(f"run_id = '{self.run_id}'")
-        if not versions:
-            raise StageFailed(f"promote: MLflow's run {self.run_id} has no model; {'; '.join(self.trouble) or 'tune'}")
-        version = max(versions, key=lambda found: int(found.version)).version
-        self.client.set_registered_model_alias(MODEL_NAME, "champion", version)
+        try:
+            versions = self.client.search_model_versions(f"run_id = '{self.run_id}'")
+            if not versions:
+                said = "; ".join(self.trouble) or "tune"
+                raise StageFailed(f"promote: MLflow's run {self.run_id} has no model; {said}")
+            version = max(versions, key=lambda found: int(found.version)).version
+            self.client.set_registered_model_alias(MODEL_NAME, "champion", version)
+        except MlflowException as error:
+            raise StageFailed(f"promote: MLflow could not move @champion: {_first_line(error)}") from error
         return str(version)
 
     def tag(self, **tags: str) -> None:
         self.client.log_batch(self.run_id, tags=[RunTag(name, value[:5000]) for name, value in tags.items()])
 
     def _log_dataset(self, path: str, context: str) -> None:
-        rows = Dataset.from_bytes(self.workspace.read([path])[path])
+        rows = read_dataset(self.workspace, path)
         made = from_numpy(rows.X, targets=rows.y, name=Path(path).stem, digest=rows.digest[:32])
         tags = [InputTag("mlflow.data.context", context), InputTag("sha256", rows.digest)]
         self.client.log_inputs(self.run_id, datasets=[DatasetInput(made._to_mlflow_entity(), tags)])
@@ -231,7 +234,7 @@ class Tracker:
         """Logs and registers `data/champion`, by code and files; the alias @champion is moved by --promote alone."""
         folder = self.workspace.out / CHAMPION
         fitted = load_surrogate(folder)
-        rows = Dataset.from_bytes(self.workspace.read([DATASET])[DATASET])
+        rows = read_dataset(self.workspace, DATASET)
         example = pd.DataFrame(rows.X[:3], columns=list(rows.space.names))
         told = pd.DataFrame({"prediction": fitted.predict(rows.X[:3]), "uncertainty": fitted.uncertainty(rows.X[:3])})
         signature: ModelSignature = infer_signature(example, told)
@@ -250,6 +253,10 @@ class Tracker:
         self.client.create_model_version(MODEL_NAME, logged.model_uri, self.run_id, model_id=logged.model_id)
         self.tag(**{"model.uri": logged.model_uri})
         self.client.update_run(self.run_id, status=RunStatus.to_string(RunStatus.RUNNING))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:200]
 
 
 def _end_killed_runs(client: MlflowClient, experiment: str) -> None:
