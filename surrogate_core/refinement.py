@@ -80,6 +80,8 @@ def refine(
         rows = evaluate(number, X)
         done.append(Round(rows, fitted.predict(X), lower, upper, kappa))
         dataset = dataset.append(rows)
+        if rows.ok.n_samples == 0:  # nothing was learned
+            continue
         fitted = fit_or_standardize(fitted.spec, dataset, jax.random.fold_in(jax.random.key(seed), number))
     return Refinement(tuple(done), fitted)
 
@@ -110,7 +112,8 @@ def propose(
     chosen, weights = np.empty((0, dataset.n_dims)), []
     for kappa, points in zip(kappas, optimizer.candidates(fitted, kappas, best, seed), strict=True):
         valid = dataset.space.encode(dataset.space.decode(points))  # on the steps of the space
-        new = np.flatnonzero(distinct(valid, known, FRESH) & distinct(valid, chosen, APART))
+        fresh = distinct(valid, known, FRESH) & distinct(valid, chosen, APART)
+        new = np.flatnonzero(fresh & dataset.space.is_feasible(dataset.space.decode(valid)))
         if len(new):
             chosen = np.vstack([chosen, valid[new[0]]])
             weights.append(kappa)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from surrogate_core.problems import analytic, engineering, learning
+from surrogate_core.problems import analytic, engineering, learning, structures
 from surrogate_core.problems.problem import Problem
 
 PROBLEMS: Mapping[str, Callable[[], Problem]] = {
@@ -18,6 +18,9 @@ PROBLEMS: Mapping[str, Callable[[], Problem]] = {
         analytic.branin,
         analytic.hartmann3,
         analytic.hartmann6,
+        structures.pressure_vessel,
+        structures.welded_beam,
+        structures.spring,
         engineering.gear_train,
         engineering.borehole,
         engineering.wing_weight,

@@ -235,7 +235,7 @@ class Tracker:
         folder = self.workspace.out / CHAMPION
         fitted = load_surrogate(folder)
         rows = read_dataset(self.workspace, DATASET)
-        example = pd.DataFrame(rows.X[:3], columns=list(rows.space.names))
+        example = pd.DataFrame([rows.space.params(x) for x in rows.X[:3]])
         told = pd.DataFrame({"prediction": fitted.predict(rows.X[:3]), "uncertainty": fitted.uncertainty(rows.X[:3])})
         signature: ModelSignature = infer_signature(example, told)
         with mlflow.start_run(run_id=self.run_id):
