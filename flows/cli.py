@@ -303,7 +303,7 @@ def _tell(session: "Session", console: "Console", as_json: bool, ready: float, s
     work = sum(cost.wall_s for _, cost in session.costs.values())
     if final is not None:
         console.print()
-        console.print(summary(final))
+        console.print(summary(final, workspace.settings.problem.known_minimum))
         console.print()
         tell(f"files     {workspace.out / 'data'}, pictures in {pictures_folder(workspace)}")
     tell(f"MLflow    run {session.tracker.run_id}: surrogate ui")

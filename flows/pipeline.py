@@ -57,9 +57,11 @@ def run_stages(workspace: Workspace, stages: Sequence[str], view: View | None = 
         BadInput: the black box or the figure cannot be found; nothing has been done.
         UserError: the work could not be done. The MLflow run has ended as FAILED.
     """
-    if any(STAGES[stage].calls_black_box for stage in stages):
-        _ = workspace.black_box  # what is missing is told before any work is done
-    _ = workspace.settings.report.figure_maker
+    problem, settings = workspace.settings.problem, workspace.settings
+    if any(STAGES[stage].calls_black_box for stage in stages):  # what is missing is told before any work is done
+        _ = workspace.black_box
+        problem.check(workspace.root, 2 * settings.validate.folds)
+    _ = settings.report.figure_maker
     process = dvc_process()
     tracker = Tracker.join(workspace, process) if process else Tracker.start(workspace)
     with ExitStack() as stack:

@@ -5,8 +5,8 @@ X: (n, d); y: (n,), NaN where there is no value. Everything minimizes: y is turn
 
 import hashlib
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -34,6 +34,7 @@ class Dataset:
         reason: (n,) why a row is not ok, else "".
         gradients: (n, d) measured derivatives of y, NaN where there are none; None where no row has any.
         noise: (n,) standard deviations of y's measurement, NaN where unknown; None where no row's is known.
+        metadata: where the rows are from: JSON values, for people.
 
     Raises:
         ValueError: the shapes do not fit together, or an ok row is not finite.
@@ -46,6 +47,7 @@ class Dataset:
     reason: np.ndarray = None  # type: ignore[assignment]
     gradients: np.ndarray | None = None
     noise: np.ndarray | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         X, y = np.array(self.X, dtype=float, ndmin=2), np.array(self.y, dtype=float, ndmin=1)
@@ -103,11 +105,12 @@ class Dataset:
 
     def take(self, rows: Sequence[int] | np.ndarray) -> "Dataset":
         """The given rows, in the given order."""
-        optional = {name: None if (given := getattr(self, name)) is None else given[rows] for name in _OPTIONAL}
-        return Dataset(self.X[rows], self.y[rows], self.space, self.status[rows], self.reason[rows], **optional)
+        parts: dict[str, Any] = {name: getattr(self, name)[rows] for name in _COLUMNS}
+        parts |= {name: given[rows] for name in _OPTIONAL if (given := getattr(self, name)) is not None}
+        return Dataset(space=self.space, metadata=self.metadata, **parts)
 
     def append(self, other: "Dataset") -> "Dataset":
-        """These rows, then the other's.
+        """These rows, then the other's; the metadata is that of these.
 
         Raises:
             ValueError: the spaces differ.
@@ -121,14 +124,14 @@ class Dataset:
                 blank = [np.full_like(getattr(one, of), np.nan) for one in (self, other)]
                 filled = [b if part is None else part for part, b in zip(parts, blank, strict=True)]
                 together[name] = np.concatenate(filled)
-        return Dataset(space=self.space, **together)
+        return Dataset(space=self.space, metadata=self.metadata, **together)
 
     @cached_property
     def digest(self) -> str:
         """sha256 of the content, whatever file it came from."""
         optional = {name: given for name in _OPTIONAL if (given := getattr(self, name)) is not None}
         text = {"space": self.space.to_config(), "status": self.status.tolist(), "reason": self.reason.tolist()}
-        header = [SCHEMA, text, self.X.shape, list(optional)]
+        header = [SCHEMA, text, self.X.shape, list(optional), dict(self.metadata)]
         content = hashlib.sha256(orjson.dumps(header, option=orjson.OPT_SORT_KEYS))
         for array in (self.X, self.y, *optional.values()):
             content.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
@@ -143,8 +146,8 @@ class Dataset:
         if self.gradients is not None:
             for i, name in enumerate(self.space.names):
                 columns[GRADIENT + name] = pa.array(self.gradients[:, i], from_pandas=True)
-        about = {"schema": SCHEMA, "space": self.space.to_config(), "digest": self.digest}
-        metadata = {"surrogate": orjson.dumps(about)}
+        about = {"schema": SCHEMA, "space": self.space.to_config(), "metadata": dict(self.metadata)}
+        metadata = {"surrogate": orjson.dumps({**about, "digest": self.digest}, option=orjson.OPT_SORT_KEYS)}
         sink = io.BytesIO()
         pq.write_table(pa.table(columns).replace_schema_metadata(metadata), sink)
         return sink.getvalue()
@@ -174,7 +177,8 @@ class Dataset:
             raise ValueError(f"dataset: expected a parquet table written by this project, got {error}") from error
         if about.get("schema") != SCHEMA:
             raise ValueError(f"dataset: expected a table of schema {SCHEMA}, got {about.get('schema')!r}")
-        made = cls(X, y, space, np.array(status, dtype=str), np.array(reason, dtype=str), gradients, noise)
+        kept = {"gradients": gradients, "noise": noise, "metadata": about.get("metadata", {})}
+        made = cls(X, y, space, np.array(status, dtype=str), np.array(reason, dtype=str), **kept)
         if about.get("digest") != made.digest:
             raise ValueError("dataset: expected the content that was written, got a table whose digest does not agree")
         return made

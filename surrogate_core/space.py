@@ -241,7 +241,7 @@ class SearchSpace:
             raise ValueError("space: expected at least one variable, got none")
         if taken := [name for name in variables if name in RESERVED or name.startswith(GRADIENT)]:
             raise ValueError(
-                f"space: expected names other than {', '.join(sorted(RESERVED))} and {GRADIENT}..., got {taken[0]!r}"
+                f"space: expected names other than {', '.join(sorted(RESERVED))} and {GRADIENT}*, got {taken[0]!r}"
             )
         self._items = tuple(variables.items())
         self.constraints = tuple(_constraint(of, i, variables) for i, of in enumerate(constraints))

@@ -50,17 +50,22 @@ class Workspace:
 
     @cached_property
     def black_box(self) -> str:
-        """Digest of `problem.source` and `problem.version`, as they were when it was first asked for.
+        """Digest of the problem's sources and `problem.version`, as they were when it was first asked for.
 
         Raises:
-            BadInput: the source is not there.
+            BadInput: a source is not there.
         """
-        source = self.settings.problem.source
         try:
-            return identity(self.root / source, self.settings.problem.version)
+            return self._identity()
         except OSError as error:
-            message = f"problem.source: expected a file or folder below {self.root}, got {source!r} ({error.strerror})"
-            raise BadInput(message) from error
+            problem = self.settings.problem
+            named = "source" if problem.source is not None else problem.kind
+            got = f"{getattr(problem, named)!r} ({error.strerror})"
+            raise BadInput(f"problem.{named}: expected a file or folder below {self.root}, got {got}") from error
+
+    def _identity(self) -> str:
+        problem = self.settings.problem
+        return identity(problem.sources(self.root), problem.version)
 
     def edited(self, *, pipeline: bool) -> str:
         """What is no longer as it was when the run began, such as the library's source; "" for nothing.
@@ -68,12 +73,23 @@ class Workspace:
         Args:
             pipeline: params.yaml and dvc.yaml are looked at too, whose edits do not concern this run's results.
         """
-        now, problem = Inputs.now(self.root), self.settings.problem
+        now = Inputs.now(self.root)
         if now.code != self.inputs.code:
             return "the library's source or its lock file"
-        if "black_box" in vars(self) and _identity(self.root / problem.source, problem.version) != self.black_box:
-            return f"problem.source ({problem.source})"
+        if "black_box" in vars(self) and self._is_another_black_box():
+            return f"the source of problem.{self.settings.problem.kind}"
         return "params.yaml or dvc.yaml" if pipeline and now.pipeline != self.inputs.pipeline else ""
+
+    def _is_another_black_box(self) -> bool:
+        try:
+            return self._identity() != self.black_box
+        except (OSError, BadInput):
+            return True
+
+    @property
+    def runs(self) -> Path:
+        """What runs leave for people and nobody versions: pictures, folders of evaluations."""
+        return self.root / "runs" if self.out == self.root else self.out
 
     @property
     def home(self) -> Path:
@@ -134,13 +150,6 @@ class Workspace:
             target = self.out / path
             if not (target.is_file() and target.read_bytes() == content):
                 write_file(target, content)
-
-
-def _identity(source: Path, version: int | str) -> str | None:
-    try:
-        return identity(source, version)
-    except OSError:
-        return None
 
 
 def check_writable(*folders: Path) -> None:

@@ -115,10 +115,11 @@ def _search_here() -> None:
         sys.path.append(os.getcwd())
 
 
-def identity(source: Path, version: int | str) -> str:
-    """Digest of what the black box is: the content of its source, a file or a folder, and its stated version."""
+def identity(sources: Sequence[Path], version: int | str) -> str:
+    """Digest of what the black box is: the content of its sources, files or folders, and its stated version."""
     digest = hashlib.sha256(f"{version!r}\n".encode())
-    inside = (path for path in source.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    for path in sorted(inside) if source.is_dir() else [source]:
-        digest.update(f"{path.relative_to(source.parent).as_posix()}\n".encode() + path.read_bytes())
+    for source in sources:
+        inside = (path for path in source.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+        for path in sorted(inside) if source.is_dir() else [source]:
+            digest.update(f"{path.relative_to(source.parent).as_posix()}\n".encode() + path.read_bytes())
     return digest.hexdigest()

@@ -1,6 +1,9 @@
 """All problems that can be asked for by name."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 from surrogate_core.problems import analytic, engineering, learning, structures
 from surrogate_core.problems.problem import Problem
@@ -29,3 +32,32 @@ PROBLEMS: Mapping[str, Callable[[], Problem]] = {
         learning.svr_diabetes,
     )
 }
+
+
+@dataclass(frozen=True)
+class LibraryProblem:
+    """A problem as a black box: it travels to worker processes as its name.
+
+    Args:
+        name: one of `PROBLEMS`.
+        shift: the seed of `Problem.shifted`; None for the problem as its source has it.
+    """
+
+    name: str
+    shift: int | None = None
+
+    @property
+    def problem(self) -> Problem:
+        return _made(self.name, self.shift)
+
+    def check(self) -> None:
+        """Nothing can be wrong with it."""
+
+    def __call__(self, params: Mapping[str, Any]) -> float:
+        return self.problem(params)
+
+
+@cache
+def _made(name: str, shift: int | None) -> Problem:
+    problem = PROBLEMS[name]()
+    return problem if shift is None else problem.shifted(shift)

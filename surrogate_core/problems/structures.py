@@ -85,7 +85,5 @@ def spring() -> Problem:
         ],
     )
     minimizer = {"d": 0.051689059608606654, "D": 0.35671770433506195, "N": 11.28896783078294}
-    source = (
-        "Arora (1989), Introduction to Optimum Design; Belegundu & Arora (1985), Int. J. Num. Meth. Eng. 21, 1583"
-    )
+    source = "Arora (1989), Introduction to Optimum Design; Belegundu & Arora (1985), Int. J. Num. Meth. Eng. 21, 1583"
     return Problem("spring", _spring_weight, space, minimizer, 0.012665232788, source)

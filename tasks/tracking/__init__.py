@@ -276,8 +276,7 @@ def _is_alive(process: str) -> bool:
 
 def pictures_folder(workspace: Workspace) -> Path:
     """Where the pictures of the last run are, for people; they are drawn anew and not versioned."""
-    foreign = workspace.out != workspace.root
-    return workspace.out / "pictures" if foreign else workspace.root / "runs" / "pictures"
+    return workspace.runs / "pictures"
 
 
 def dvc_process() -> str | None:
