@@ -7,6 +7,7 @@ import _thread
 import gc
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -126,7 +127,7 @@ def stats(as_json: bool) -> None:
     root = Path.cwd()
     with _one_line_errors():
         quiet(root)
-        from tasks.caching import cache_stats
+        from tasks.records import cache_stats
         from tasks.settings import load_settings
         from tasks.workspace import home_of
 
@@ -146,7 +147,7 @@ def stats(as_json: bool) -> None:
 def clear(checkpoints: bool) -> None:
     """Remove all results and compiled code; the next run makes them again."""
     with _one_line_errors(), _project(None) as root:
-        from tasks.caching import clear_cache
+        from tasks.records import clear_cache
         from tasks.workspace import home_of
 
         told = clear_cache(home_of(root), checkpoints=checkpoints)
@@ -185,6 +186,25 @@ def ui(port: int) -> None:
         finally:
             _end_group(pages)
         raise StageFailed(f"MLflow's server ended by itself; {log.name} says why")
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a list of findings and nothing else.")
+def doctor(as_json: bool) -> None:
+    """Look at versions, machine, servers, stores, locks and settings, and say how to mend what is wrong.
+
+    Nothing is started or changed. Exit status 1 if something fails; a warning is no failure.
+    """
+    with _one_line_errors():
+        from flows.doctor import examine, summary, told
+
+        findings, width = [], min(shutil.get_terminal_size((140, 24)).columns, 120)
+        for finding in examine(Path.cwd()):
+            findings.append(finding)
+            if not as_json:
+                click.echo(told(finding, width))
+        click.echo(_json(findings) if as_json else f"\n{summary(findings)}")
+    sys.exit(1 if any(finding.verdict == "fail" for finding in findings) else 0)
 
 
 def main() -> None:
