@@ -132,7 +132,7 @@ class PendingServer:
         while time.perf_counter() - began < _START_SECONDS:
             self._start_unless_kept()
             record = _read_record(self._home)
-            process = _process(record.pid, record.created) if record else None
+            process = living_process(record.pid, record.created) if record else None
             if record and record.url and process:
                 if not trouble(record.url):
                     return Server(record.url, time.perf_counter() - began, started=self._starts > 0)
@@ -192,7 +192,7 @@ def stop(home: Path) -> None:
     deadline = time.monotonic() + 2 * _STOP_SECONDS
     while (lock := _locked(home / "start.lock", fcntl.LOCK_EX | fcntl.LOCK_NB)) is None:
         record = _read_record(home)
-        keeper = _process(record.keeper_pid, record.keeper_created) if record else None
+        keeper = living_process(record.keeper_pid, record.keeper_created) if record else None
         if keeper and not told:
             told = True
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -218,12 +218,9 @@ class Kept:
 def kept(home: Path) -> Kept | None:
     """The server that was last started in a home and not stopped; nothing is started or written."""
     record = _read_record(home)
-    return Kept(record.pid, is_alive(record.pid, record.created), record.url) if record else None
-
-
-def is_alive(pid: int, created: float) -> bool:
-    """Whether the process that was given this number at that time still runs."""
-    return _process(pid, created) is not None
+    if record is None:
+        return None
+    return Kept(record.pid, living_process(record.pid, record.created) is not None, record.url)
 
 
 def trouble(url: str) -> str | None:
@@ -276,7 +273,8 @@ def _write_record(home: Path, server: int, url: str | None) -> None:
     os.replace(temporary, home / "server.json")
 
 
-def _process(pid: int, created: float) -> psutil.Process | None:
+def living_process(pid: int, created: float) -> psutil.Process | None:
+    """The process that was created then, if it lives; None for another one that has got its number."""
     try:
         process = psutil.Process(pid)
         same = abs(process.create_time() - created) < _CLOCK_SECONDS and process.status() != psutil.STATUS_ZOMBIE
@@ -287,7 +285,7 @@ def _process(pid: int, created: float) -> psutil.Process | None:
 
 def _kill_leftovers(home: Path) -> None:
     record = _read_record(home)
-    process = _process(record.pid, record.created) if record else None
+    process = living_process(record.pid, record.created) if record else None
     if process:
         _kill(process)
     (home / "server.json").unlink(missing_ok=True)

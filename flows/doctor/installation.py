@@ -85,19 +85,19 @@ def memory(_root: Path) -> Iterator[Finding]:
 
     now = psutil.virtual_memory()
     text = f"{now.available / 1e9:.1f} of {now.total / 1e9:.1f} GB free"
-    yield _enough("memory", now.available, text, "end other programs, or set fewer `execution.n_workers`")
+    yield _enough("memory", now.available, text, "end other programs, or lower execution.n_workers")
 
 
 def disk(root: Path) -> Iterator[Finding]:
-    """What is free below the project and the temporary folder, and whether they can be written."""
-    seen = set()
-    for what, folder in (("this folder", root), ("the temporary folder", Path(tempfile.gettempdir()))):
-        if not os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
-            yield fail(
-                "disk", f"{what}, {folder}, cannot be written", f"`chmod u+w {shlex.quote(str(folder))}` as its owner"
-            )
-        if (device := folder.stat().st_dev) not in seen:
-            seen.add(device)
+    """What is free below the project and the temporary folder, and whether the project can be written."""
+    for folder in (root, root / ".surrogate"):
+        if folder.exists() and not os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+            cure = f"as its owner, `chmod u+w {shlex.quote(str(folder))}`; or work in another folder"
+            yield fail("disk", f"{folder} cannot be written", cure)
+    devices = set()
+    for folder, what in ((root, "this folder"), (Path(tempfile.gettempdir()), "temporary files")):
+        if (device := folder.stat().st_dev) not in devices:
+            devices.add(device)
             free = shutil.disk_usage(folder).free
             yield _enough("disk", free, f"{free / 1e9:.1f} GB free for {what}, {folder}", f"make room below {folder}")
 
@@ -109,22 +109,21 @@ def gpu(_root: Path) -> Iterator[Finding]:
     if not cards:
         yield ok("gpu", "no NVIDIA GPU: the CPU does the work")
         return
-    cards_text = ", ".join(cards)
+    named = ", ".join(cards)
     if platforms and not {"cuda", "gpu"} & set(platforms.split(",")):
-        yield ok("gpu", f"{cards_text}; JAX_PLATFORMS={platforms} keeps the work off it")
+        yield ok("gpu", f"{named}; JAX_PLATFORMS={platforms} keeps the work off it")
         return
-    jax = next((line for line in requires(DISTRIBUTION) or () if re.match(r"jax\b", line)), "jax").removeprefix("jax")
-    cure = f"to use it: `{_pip(f'jax[cuda12]{jax}')}`"
+    cure = f"to use it: `{_pip('jax[cuda12]==' + version('jax'))}`"
     plugins = {name: found for name in ("jax-cuda12-plugin", "jax-cuda13-plugin") if (found := _version(name))}
     if not plugins:
-        yield warn("gpu", f"{cards_text}, but JAX has no CUDA plugin: the CPU does the work", cure)
+        yield warn("gpu", f"{named}, but JAX has no CUDA plugin: the CPU does the work", cure)
     elif (jaxlib := _version("jaxlib")) not in plugins.values():
-        told = ", ".join(f"{name} {found}" for name, found in plugins.items())
-        yield warn("gpu", f"{cards_text}, but {told} does not fit jaxlib {jaxlib}: the CPU does the work", cure)
+        plugin = ", ".join(f"{name} {found}" for name, found in plugins.items())
+        yield warn("gpu", f"{named}, but {plugin} does not fit jaxlib {jaxlib}: the CPU does the work", cure)
     elif trouble := _jax_trouble():
-        yield warn("gpu", f"{cards_text}, but JAX cannot use it: {trouble}", f"mend the driver, or {cure}")
+        yield warn("gpu", f"{named}, but JAX cannot use it: {trouble}", f"mend the driver, or {cure}")
     else:
-        yield ok("gpu", f"{cards_text}: JAX uses it")
+        yield ok("gpu", f"{named}: JAX uses it")
 
 
 def telemetry(root: Path) -> Iterator[Finding]:

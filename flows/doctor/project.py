@@ -3,6 +3,7 @@
 import fcntl
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,9 +20,8 @@ def lock(root: Path) -> Iterator[Finding]:
     if held is None:
         yield ok("lock", "free: no command works here")
     elif held.pid is None:
-        yield warn(
-            "lock", "held: a command works here, and others are refused", f"wait for it; `fuser {path}` names it"
-        )
+        cure = f"wait for it, or end it: `fuser {shlex.quote(str(path))}` names it"
+        yield warn("lock", "held: a command works here, and other commands are refused", cure)
     else:
         found = f"held: process {held.pid} works here ({held.command}), and other commands are refused"
         yield warn("lock", found, f"wait for it, or end it: `kill {held.pid}`")
@@ -135,6 +135,6 @@ class Holder:
         with suppress(OSError, psutil.Error):
             listed = Path("/proc/locks").read_text()
             for pid in re.findall(rf"FLOCK\s+ADVISORY\s+WRITE (\d+) \S+:{inode} ", listed):
-                words = psutil.Process(int(pid)).cmdline()
+                words = psutil.Process(int(pid)).cmdline() or ["?"]
                 return cls(int(pid), " ".join([Path(words[0]).name, *words[1:]])[:60])
         return cls(None, "another process")

@@ -13,9 +13,8 @@ import socket
 import sqlite3
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -24,11 +23,8 @@ from flows.doctor.finding import Finding, fail, ok, warn
 from flows.doctor.installation import masked
 from flows.doctor.project import holder
 
-LONG = timedelta(days=1)
-"""For how long a flow run may be running on a server that others share."""
-
-_MARKED = "none is needed: the next `surrogate run` marks them"
-_RUNNING_FLOWS = "SELECT count(*) FROM flow_run WHERE state_type = 'RUNNING'"
+_PATIENCE_SECONDS = 5.0
+_RUNNING_FLOWS = "SELECT tags FROM flow_run WHERE state_type = 'RUNNING'"
 _RUNNING_RUNS = """
     SELECT process.value FROM runs
     JOIN experiments USING (experiment_id)
@@ -48,7 +44,7 @@ def prefect(root: Path) -> Iterator[Finding]:
             yield fail("prefect", f"{said} from PREFECT_API_URL, {masked(url)}", cure)
             return
         yield ok("prefect", f"the server of PREFECT_API_URL answers at {masked(url)}")
-        yield from _long_flow_runs(url)
+        yield from _flow_runs(url, root)
         return
     from tasks.workspace import home_of
 
@@ -58,15 +54,16 @@ def prefect(root: Path) -> Iterator[Finding]:
     if not database.is_file():
         return
     try:
-        [(running,)] = _rows(database, _RUNNING_FLOWS)
+        running = [json.loads(tags) for (tags,) in _rows(database, _RUNNING_FLOWS)]
     except sqlite3.Error as error:
-        cure = (
-            f"when no command works here, `rm -r {shlex.quote(str(home))}`; only the history of flow runs goes with it"
-        )
+        cure = f"when no command works here, `rm -r {shlex.quote(str(home))}`: it holds flow runs' history only"
         yield _unusable("prefect", database, error, cure)
         return
-    if running and holder(root / ".surrogate" / "project.lock") is None:
-        yield warn("prefect", f"flow runs left RUNNING while no command works here: {running}", _MARKED)
+    yield from _left_open("prefect", "flow runs", filter(None, map(_process_tag, running)))
+    unknown = sum(_process_tag(tags) is None for tags in running)
+    if unknown and holder(root / ".surrogate" / "project.lock") is None:
+        cure = "`surrogate ui`, and delete them on Prefect's pages"
+        yield warn("prefect", f"flow runs left RUNNING, of processes that are not named: {unknown}", cure)
 
 
 def mlflow(root: Path) -> Iterator[Finding]:
@@ -103,21 +100,23 @@ def _local_server(home: Path) -> Finding:
     return ok("prefect", f"the local server answers at {server.url}, process {server.pid}")
 
 
-def _long_flow_runs(url: str) -> Iterator[Finding]:
+def _flow_runs(url: str, root: Path) -> Iterator[Finding]:
+    """Those of this project and machine; a server may be shared."""
     key, secret = os.environ.get("PREFECT_API_KEY"), os.environ.get("PREFECT_API_AUTH_STRING")
-    since = datetime.now(UTC) - LONG
-    asked = {
-        "flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}, "start_time": {"before_": since.isoformat()}},
-        "flows": {"name": {"any_": ["pipeline", "collect", "fit", "validate", "optimize", "tune"]}},
+    where = {
+        "state": {"type": {"any_": ["RUNNING"]}},
+        "tags": {"all_": [f"project:{platform.node()}:{root.resolve()}"]},
     }
     try:
-        found = _json(f"{url.rstrip('/')}/flow_runs/filter", asked, _authorization(key, secret))
+        found = _json(f"{url.rstrip('/')}/flow_runs/filter", {"flow_runs": where}, _authorization(key, secret))
     except urllib.error.HTTPError as error:
-        yield _refused("prefect", error, "PREFECT_API_KEY or PREFECT_API_AUTH_STRING")
+        yield _untold("prefect", error, "PREFECT_API_KEY or PREFECT_API_AUTH_STRING")
         return
-    for run in found:
-        cure = f"if nobody works on it any more: `prefect flow-run delete {run['id']}`"
-        yield warn("prefect", f"the flow run {run['name']} is RUNNING since {run['start_time'][:16]}", cure)
+    yield from _left_open("prefect", "flow runs", (_process_tag(run["tags"]) for run in found))
+
+
+def _process_tag(tags: Sequence[str]) -> str | None:
+    return next((tag.removeprefix("process:") for tag in tags if tag.startswith("process:")), None)
 
 
 def _mlflow_file(database: Path) -> Iterator[Finding]:
@@ -131,7 +130,7 @@ def _mlflow_file(database: Path) -> Iterator[Finding]:
         yield _unusable("mlflow", database, error, cure)
         return
     yield ok("mlflow", f"the store is whole: {database}, {database.stat().st_size / 1e6:.1f} MB")
-    yield from _left_open(process for (process,) in running)
+    yield from _left_open("mlflow", "runs", (process for (process,) in running))
 
 
 def _mlflow_server(uri: str) -> Iterator[Finding]:
@@ -139,17 +138,19 @@ def _mlflow_server(uri: str) -> Iterator[Finding]:
 
     place, cure = urlsplit(uri), "start that store, or `unset MLFLOW_TRACKING_URI` to use the local one"
     if place.scheme in ("http", "https"):
-        if said := trouble(uri):
+        user, _, host = place.netloc.rpartition("@")  # whom urllib would take for a part of the host
+        url = f"{place.scheme}://{host}{place.path.rstrip('/')}"
+        if said := trouble(url):
             yield fail("mlflow", f"{said} from MLFLOW_TRACKING_URI, {masked(uri)}", cure)
             return
         yield ok("mlflow", f"the server of MLFLOW_TRACKING_URI answers at {masked(uri)}")
         try:
-            yield from _left_open(_running_on(uri.rstrip("/") + "/api/2.0/mlflow"))
+            yield from _left_open("mlflow", "runs", _running_on(f"{url}/api/2.0/mlflow", unquote(user)))
         except urllib.error.HTTPError as error:
-            yield _refused("mlflow", error, "MLFLOW_TRACKING_TOKEN or _USERNAME and _PASSWORD")
+            yield _untold("mlflow", error, "MLFLOW_TRACKING_TOKEN, or _USERNAME and _PASSWORD")
     elif place.hostname and place.port:
         try:
-            socket.create_connection((place.hostname, place.port), timeout=5).close()
+            socket.create_connection((place.hostname, place.port), timeout=_PATIENCE_SECONDS).close()
             yield ok("mlflow", f"something answers at MLFLOW_TRACKING_URI, {masked(uri)}; its runs are not looked at")
         except OSError as error:
             yield fail("mlflow", f"no answer from MLFLOW_TRACKING_URI, {masked(uri)} ({error})", cure)
@@ -157,10 +158,10 @@ def _mlflow_server(uri: str) -> Iterator[Finding]:
         yield ok("mlflow", f"MLFLOW_TRACKING_URI is {masked(uri)}, which is not looked at")
 
 
-def _running_on(api: str) -> Iterator[str | None]:
+def _running_on(api: str, user: str) -> Iterator[str | None]:
     """The processes of this machine's runs that an MLflow server holds for running."""
-    user = ":".join(os.environ.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "PASSWORD"))
-    known = _authorization(os.environ.get("MLFLOW_TRACKING_TOKEN"), user.strip(":"))
+    given = [os.environ.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "PASSWORD", "TOKEN")]
+    known = _authorization(given[2], ":".join(given[:2]) if given[0] else user)
     try:
         experiment = _json(f"{api}/experiments/get-by-name?experiment_name=surrogate", None, known)["experiment"]
     except urllib.error.HTTPError as error:
@@ -173,24 +174,24 @@ def _running_on(api: str) -> Iterator[str | None]:
         yield next((tag["value"] for tag in run["data"]["tags"] if tag["key"] == "process"), None)
 
 
-def _left_open(processes: Iterator[str | None]) -> Iterator[Finding]:
+def _left_open(subject: str, what: str, processes: Iterable[str | None]) -> Iterator[Finding]:
+    """Of runs that are said to be running, by the process that each names: `pid:start`."""
     gone = sum(_is_gone(process or "") for process in processes)
     if gone:
-        yield warn("mlflow", f"runs left RUNNING by processes of this machine that are gone: {gone}", _MARKED)
+        cure = "none is needed: the next `surrogate run` marks them"
+        yield warn(subject, f"{what} left RUNNING by processes of this machine that are gone: {gone}", cure)
 
 
 def _is_gone(process: str) -> bool:
-    """Of a process as tasks/tracking writes it, `pid:start`."""
-    from flows.server import is_alive
+    from flows.server import living_process
 
-    told = re.fullmatch(r"(\d+):(\d+)", process)
-    return not (told and is_alive(int(told[1]), float(told[2])))
+    named = re.fullmatch(r"(\d+):([\d.]+)", process)
+    return named is None or living_process(int(named[1]), float(named[2])) is None
 
 
-def _refused(subject: str, error: urllib.error.HTTPError, names: str) -> Finding:
-    return warn(
-        subject, f"its server refuses to tell of runs (status {error.code})", f"set {names}, if it asks for one"
-    )
+def _untold(subject: str, error: urllib.error.HTTPError, names: str) -> Finding:
+    cure = f"set {names}" if error.code in (401, 403) else "ask again; if it stays so, the server's log says why"
+    return warn(subject, f"the server does not tell of its runs (status {error.code})", cure)
 
 
 def _authorization(token: str | None, secret: str | None) -> dict[str, str]:
@@ -224,7 +225,7 @@ def _rows(database: Path, query: str, *values: str) -> list[tuple[Any, ...]]:
         has_log = file.read(20)[18:19] == b"\2"
     idle = has_log and not database.with_name(f"{database.name}-wal").exists()
     name = f"{database.resolve().as_uri()}?mode=ro{'&immutable=1' if idle else ''}"
-    with closing(sqlite3.connect(name, uri=True, timeout=5)) as connection:
+    with closing(sqlite3.connect(name, uri=True, timeout=_PATIENCE_SECONDS)) as connection:
         [(said,)] = connection.execute("PRAGMA quick_check(1)")
         if said != "ok":
             raise sqlite3.DatabaseError(said)
