@@ -49,6 +49,7 @@ Examples:
   surrogate fit                             one stage, as `dvc repro` runs it
   surrogate tune --promote                  let the challenger take the champion's place
   surrogate ui                              compare runs in MLflow
+  surrogate doctor                          what is wrong here, and how to mend it
 """
 
 
@@ -191,9 +192,10 @@ def ui(port: int) -> None:
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a list of findings and nothing else.")
 def doctor(as_json: bool) -> None:
-    """Look at versions, machine, servers, stores, locks and settings, and say how to mend what is wrong.
+    """Find what is wrong here, and say how to mend it.
 
-    Nothing is started or changed. Exit status 1 if something fails; a warning is no failure.
+    Looks at versions, machine, telemetry, servers, stores, locks, killed runs, settings and cache; starts and changes
+    nothing. Exit status 1 if something fails; a warning is no failure.
     """
     with _one_line_errors():
         from flows.doctor import examine, summary, told

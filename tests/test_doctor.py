@@ -557,7 +557,7 @@ def test_checkpoints_of_killed_stages_are_told(project: Path) -> None:
     journals.mkdir(parents=True)
     (journals / "collect-0.jsonl").touch()
     found = one("checkpoints", project)
-    assert (found.verdict, found.text) == ("warn", "1 of stages that did not end")
+    assert (found.verdict, found.text) == ("warn", "1 left by stages that did not end")
     assert "`surrogate cache clear --checkpoints`" in found.cure
     with FileLock(project / ".surrogate" / "project.lock"):
         assert verdicts("checkpoints", project) == ["ok"]

@@ -39,7 +39,7 @@ def checkpoints(root: Path) -> Iterator[Finding]:
         yield ok("checkpoints", f"{left}, while a command works here")
     else:
         cure = "the same command goes on from them; `surrogate cache clear --checkpoints` removes them and the cache"
-        yield warn("checkpoints", f"{left} of stages that did not end", cure)
+        yield warn("checkpoints", f"{left} left by stages that did not end", cure)
 
 
 def versioning(root: Path) -> Iterator[Finding]:
