@@ -45,6 +45,7 @@ EXAMPLES = """
 Examples:
   surrogate run                             the whole pipeline, in this folder
   surrogate run -S collect.n_samples=128    with other settings, into runs/DIGEST
+  surrogate run -S problem.name=borehole    a problem of the library
   surrogate run --json                      the result as JSON, for programs
   surrogate fit                             one stage, as `dvc repro` runs it
   surrogate tune --promote                  let the challenger take the champion's place
@@ -83,6 +84,40 @@ def _run_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+@cli.command()
+@click.argument("folder", default=".", metavar="[FOLDER]")
+@click.option("--command", "program", is_flag=True, help="For a program that reads and writes JSON, not a function.")
+@click.option("--data", metavar="FILE", help="For a table of evaluations, CSV or parquet, which is copied.")
+@click.option("--output", metavar="COLUMN", help="The column of the table to optimize.")
+@click.option("--maximize", is_flag=True, help="Greater values of that column are better.")
+@click.option("--git/--no-git", default=True, show_default=True, help="Make a git repository, unless there is one.")
+@click.option("--dvc/--no-dvc", default=True, show_default=True, help="Version data and parameters by DVC.")
+def init(
+    folder: str, program: bool, data: str | None, output: str | None, maximize: bool, git: bool, dvc: bool
+) -> None:
+    """Make a folder for a problem of your own: settings, a file to fill in, versioning.
+
+    \b
+    Examples:
+      surrogate init lab                                       a function in lab/problem.py
+      surrogate init lab --command                             a program, in any language
+      surrogate init lab --data tests.csv --output strength    a table that you have
+    """
+    with _one_line_errors():
+        if program and data:
+            raise BadInput("--command: expected only one of --command and --data, got both")
+        if (output or maximize) and not data:
+            raise BadInput("--output, --maximize: expected only with --data, got none")
+        from flows.init import Wish, make_workspace
+
+        kind = "data" if data else "command" if program else "function"
+        wish = Wish(kind, Path(data) if data else None, output or "", maximize, git, dvc)
+        for word, line in make_workspace(Path(folder), wish):
+            click.echo(f"{word:<5} {line}")
+    there = "" if Path(folder).resolve() == Path.cwd() else f"cd {folder}, "
+    click.echo(f"next  {there}look at params.yaml, then: surrogate run")
+
+
 @cli.command(epilog=EXAMPLES)
 @_run_options
 def run(params: str | None, overrides: Sequence[str], as_json: bool) -> None:
@@ -114,6 +149,27 @@ def tune(params: str | None, overrides: Sequence[str], as_json: bool, promote: b
     if promote and (params or overrides):
         raise click.UsageError("--promote: expected the project's own params.yaml, got -S or --params")
     _stages(("tune",), params, overrides, as_json, promoting=promote)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def problems(as_json: bool) -> None:
+    """List the problems of the library, to try things on: surrogate run -S problem.name=borehole."""
+    from surrogate_core.problems.library import PROBLEMS
+
+    made = [make() for make in PROBLEMS.values()]
+    if as_json:
+        told = [{"name": p.name, **p.space.to_config(), "minimizer": p.minimizer, "minimum": p.minimum} for p in made]
+        click.echo(_json([{**one, "source": p.source} for one, p in zip(told, made, strict=True)]))
+        return
+    for problem, make in zip(made, PROBLEMS.values(), strict=True):
+        about = (make.__doc__ or "").strip().splitlines()[0]
+        bound = f", {len(problem.space.constraints)} constraints" if problem.space.constraints else ""
+        click.echo(f"{problem.name:<16} {problem.space.n_dims:>2} variables{bound}, minimum {problem.minimum:g}")
+        click.echo(f"{'':<16} {about}")
+    click.echo(
+        "\nsurrogate run -S problem.name=NAME runs one; with -S problem.shift=1 its box is cut anew around its minimum"
+    )
 
 
 @cli.group()
@@ -355,13 +411,14 @@ def _project(params: str | None) -> Iterator[Path]:
     """
     from filelock import FileLock, Timeout
 
-    from tasks.workspace import check_writable, home_of
+    from tasks.workspace import check_writable, home_of, link_command
 
     root = Path.cwd()
     settings = Path(params) if params else root / "params.yaml"
     if not settings.is_file():
         raise BadInput(f"{settings}: expected a settings file, got none; work in a folder that has one, or name it")
     check_writable(root / ".surrogate", home_of(root))
+    link_command(home_of(root))
     quiet(root)
     lock = FileLock(root / ".surrogate" / "project.lock")
     try:

@@ -157,7 +157,7 @@ class Integer(_Variable):
 class Categorical(_Variable):
     """One of several choices without an order: texts, numbers or booleans."""
 
-    choices: tuple[Value, ...]
+    choices: Sequence[Value]
     kind: ClassVar[str] = "categorical"
 
     def __post_init__(self) -> None:

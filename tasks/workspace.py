@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -165,6 +166,17 @@ def check_writable(*folders: Path) -> None:
                 pass
         except OSError as error:
             raise BadInput(f"{folder}: expected a folder that can be written, got {error.strerror}") from error
+
+
+def link_command(home: Path) -> None:
+    """Leaves a link to this environment's `surrogate` where dvc.yaml looks for it when nothing is activated."""
+    program, link = Path(sys.executable).with_name("surrogate"), home / "bin" / "surrogate"
+    if not program.exists() or (link.is_symlink() and link.readlink() == program):
+        return
+    with suppress(OSError):  # it is a convenience
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(program)
 
 
 def drop_oldest(folder: Path, max_bytes: int) -> None:

@@ -71,13 +71,22 @@ def settings(root: Path) -> Iterator[Finding]:
     from tasks.settings import load_settings
 
     try:
-        problem = load_settings(path).problem
+        settings = load_settings(path)
     except UserError as error:
         yield fail("settings", str(error), "mend that in params.yaml; a comment there says what each field takes")
         return
-    yield ok("settings", f"params.yaml: {problem.function} of {len(problem.space)} variables")
-    if not (root / problem.source).exists():
-        found = f"problem.source: expected a file or folder below {root}, got {problem.source!r}, which is not there"
+    problem = settings.problem
+    try:
+        missing = [path for path in problem.sources(root) if not path.exists()]
+        problem.check(root, 2 * settings.validate.folds)
+    except UserError as error:
+        yield fail("settings", str(error), "mend that in params.yaml, or bring the file back")
+        return
+    space = problem.search_space
+    of = f" of {space.n_dims} variables" if space else ""
+    yield ok("settings", f"params.yaml: problem.{problem.kind} {getattr(problem, problem.kind)}{of}")
+    for path in missing:
+        found = f"problem.source: expected a file or folder below {root}, got {path}, which is not there"
         yield fail("settings", found, "name the black box's own file in params.yaml, or bring it back")
 
 
