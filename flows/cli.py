@@ -49,6 +49,7 @@ Examples:
   surrogate run --json                      the result as JSON, for programs
   surrogate fit                             one stage, as `dvc repro` runs it
   surrogate tune --promote                  let the challenger take the champion's place
+  surrogate report                          one HTML page of the last run
   surrogate ui                              compare runs in MLflow
   surrogate doctor                          what is wrong here, and how to mend it
 """
@@ -167,9 +168,26 @@ def problems(as_json: bool) -> None:
         bound = f", {len(problem.space.constraints)} constraints" if problem.space.constraints else ""
         click.echo(f"{problem.name:<16} {problem.space.n_dims:>2} variables{bound}, minimum {problem.minimum:g}")
         click.echo(f"{'':<16} {about}")
-    click.echo(
-        "\nsurrogate run -S problem.name=NAME runs one; with -S problem.shift=1 its box is cut anew around its minimum"
-    )
+    click.echo("\nsurrogate run -S problem.name=NAME runs one; with -S problem.shift=SEED in a box cut anew")
+
+
+@cli.command()
+@_run_options
+@click.option("-o", "target", metavar="FILE", type=Path, help="Where to write it, in place of runs/report.html.")
+def report(params: str | None, overrides: Sequence[str], as_json: bool, target: Path | None) -> None:
+    """Write one HTML page of the last run, to read or send; it needs no network.
+
+    With -S or --params it is of the outputs in runs/DIGEST.
+    """
+    with _one_line_errors():
+        root = Path.cwd()
+        _settings_file(params)  # before anything is written
+        quiet(root)
+        from flows.page import write_page
+        from tasks.inputs import Inputs
+
+        place = write_page(_workspace(params, overrides, Inputs.now(root)), target)
+    click.echo(_json({"page": str(place), "url": place.as_uri()}) if as_json else place.as_uri())
 
 
 @cli.group()
@@ -399,8 +417,15 @@ def _workspace(params: str | None, overrides: Sequence[str], inputs: "Inputs") -
     from tasks.workspace import Workspace
 
     root = Path.cwd()
-    settings = load_settings(Path(params) if params else root / "params.yaml", overrides)
+    settings = load_settings(_settings_file(params), overrides)
     return Workspace.of(root, settings, foreign=bool(params or overrides), inputs=inputs)
+
+
+def _settings_file(params: str | None) -> Path:
+    settings = Path(params) if params else Path.cwd() / "params.yaml"
+    if not settings.is_file():
+        raise BadInput(f"{settings}: expected a settings file, got none; work in a folder that has one, or name it")
+    return settings
 
 
 @contextmanager
@@ -414,9 +439,7 @@ def _project(params: str | None) -> Iterator[Path]:
     from tasks.workspace import check_writable, home_of, link_command
 
     root = Path.cwd()
-    settings = Path(params) if params else root / "params.yaml"
-    if not settings.is_file():
-        raise BadInput(f"{settings}: expected a settings file, got none; work in a folder that has one, or name it")
+    _settings_file(params)
     check_writable(root / ".surrogate", home_of(root))
     link_command(home_of(root))
     quiet(root)

@@ -229,7 +229,7 @@ def _evaluation(workspace: Workspace, space: SearchSpace, stage: str, key: str) 
     if problem.is_offline:
         yield lambda X, *_: Dataset(X, np.full(len(X), np.nan), space, np.full(len(X), "pending"))
         return
-    black_box = problem.black_box(workspace.root, workspace.runs / "evaluations")
+    black_box = problem.black_box(workspace.root, workspace.unversioned / "evaluations")
     tried: list[Dataset] = []
     with (
         _journal(workspace, stage, key) as journal,

@@ -88,13 +88,13 @@ class Workspace:
             return True
 
     @property
-    def runs(self) -> Path:
-        """What runs leave for people and nobody versions: pictures, folders of evaluations."""
-        return self.root / "runs" if self.out == self.root else self.out
-
-    @property
     def home(self) -> Path:
         return home_of(self.root)
+
+    @property
+    def unversioned(self) -> Path:
+        """What runs leave for people: pictures, pages, folders of evaluations; `runs`, or foreign settings' own folder."""
+        return self.out if self.out != self.root else self.root / "runs"
 
     @property
     def results(self) -> Path:

@@ -276,7 +276,7 @@ def _is_alive(process: str) -> bool:
 
 def pictures_folder(workspace: Workspace) -> Path:
     """Where the pictures of the last run are, for people; they are drawn anew and not versioned."""
-    return workspace.runs / "pictures"
+    return workspace.unversioned / "pictures"
 
 
 def dvc_process() -> str | None:
