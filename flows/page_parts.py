@@ -199,9 +199,9 @@ def _evaluations(found: Part) -> Part:
 
 def _trials(found: Part) -> Part:
     tried = found["trials"]
-    names = [name for name in tried[0] if name not in ("number", "nlpd", "reason")] if tried else []
-    rows = [[row["number"] + 1, row["nlpd"], *(row[name] for name in names), row["reason"]] for row in tried]
-    return {"head": ["spec", "score", *names, "failed with"], "rows": rows}
+    told = {name: name for name in (tried[0] if tried else {}) if name not in ("number", "nlpd", "reason")}
+    told = {"nlpd": "score"} | told | ({"reason": "failed with"} if any(row["reason"] for row in tried) else {})
+    return {"head": ["spec", *told.values()], "rows": [[row["number"] + 1, *(row[n] for n in told)] for row in tried]}
 
 
 def _spec(found: Part) -> str:
