@@ -55,7 +55,8 @@ def headline_of(workspace: Workspace, parts: Parts) -> Part | None:
         stage, final = "collect", {**nothing, **best, "best_sample": best, "found_by": "collect"}
     if final is None:
         return None
-    variables = samples["variables"] if samples else workspace.settings.problem.search_space.to_config()
+    space = workspace.settings.problem.search_space
+    variables = samples["variables"] if samples else dict(space.to_config()["variables"]) if space else {}
     best = final["best_sample"]["params"]
     design = [
         {"name": name, "value": value, "best": best.get(name), **_place(variables.get(name, {}), value)}
@@ -98,7 +99,9 @@ def _collect(workspace: Workspace) -> Part:
     best = rows.best_index
     return {
         **_counted(rows),
-        "variables": rows.space.to_config(),
+        "variables": dict(rows.space.to_config()["variables"]),
+        "constraints": rows.space.to_config()["constraints"],
+        "metadata": dict(rows.metadata),
         "best": {"params": rows.space.params(rows.X[best]), "measured": float(sign * rows.y[best])},
         "histogram": _picture(lambda: pictures.histogram(rows, sign)),
     }
@@ -209,8 +212,9 @@ def _spec(found: Part) -> str:
 
 
 def _counted(rows: Dataset) -> Part:
-    """Rows, and why some failed: the most frequent reasons, and what is rarer than the first few counted together."""
-    counted = Counter(rows.reason[rows.status == "failed"].tolist()).most_common()
+    """Rows, and why some gave nothing: the most frequent reasons, and what is rarer than the first few together."""
+    useless = (rows.status == "failed") | (rows.status == "infeasible")
+    counted = Counter(rows.reason[useless].tolist()).most_common()
     rest = counted[N_REASONS:]
     others = [(f"{len(rest)} other reasons", sum(count for _, count in rest))] if rest else []
     n_failed = sum(count for _, count in counted)
@@ -218,7 +222,7 @@ def _counted(rows: Dataset) -> Part:
         "rows": rows,
         "n_rows": rows.n_samples,
         "n_failed": n_failed,
-        "n_pending": rows.n_samples - rows.ok.n_samples - n_failed,
+        "n_pending": int((rows.status == "pending").sum()),
         "reasons": counted[:N_REASONS] + others,
     }
 

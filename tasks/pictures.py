@@ -61,7 +61,7 @@ def against_variables(parts: Mapping[str, Dataset], sign: float) -> Figure:
         sign: by which a value is multiplied to be in the user's direction.
     """
     space = next(iter(parts.values())).space
-    config = list(space.to_config().items())[:PANELS]
+    config: list[tuple[str, dict[str, Any]]] = space.to_config()["variables"][:PANELS]
     columns = min(4, len(config))
     rows = -(-len(config) // columns)
     figure = Figure(figsize=(2.6 * columns + 0.6, 2.3 * rows + 0.4))

@@ -93,7 +93,7 @@ class Workspace:
 
     @property
     def unversioned(self) -> Path:
-        """What runs leave for people: pictures, pages, folders of evaluations; `runs`, or foreign settings' own folder."""
+        """What runs leave for people, unversioned: `runs`, or the folder of foreign settings."""
         return self.out if self.out != self.root else self.root / "runs"
 
     @property

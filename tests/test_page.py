@@ -64,7 +64,7 @@ def rows(*y: float) -> Dataset:
 
 def model() -> dict[str, bytes]:
     state = GPState(
-        *(np.ones(2) for _ in range(4)), np.ones(2), np.ones(()), np.ones(()), Output(np.ones(()), np.ones(()))
+        *(np.ones(2) for _ in range(5)), np.ones(2), np.ones(()), np.ones(()), Output(np.ones(()), np.ones(()))
     )
     told = {"n_rows": 5, "start_values": [3.0, 2.5], "lengthscales": {"x": 0.25, "n": 2.0}, "noise": 1e-4}
     return surrogate_files(FittedSurrogate(SPEC, SPACE, state, told))
@@ -92,6 +92,7 @@ OUTCOME: dict[str, Any] = {
     "surrogate": SPEC.to_config(),
     "n_evaluations": 2,
     "n_failed": 1,
+    "n_infeasible": 0,
 }
 METRICS = {"r2": 0.4, "rmse": 0.1, "mae": 0.08, "nlpd": -1.0, "coverage_95": 0.9}
 REPORTS: dict[str, dict[str, Any]] = {
