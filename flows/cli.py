@@ -316,6 +316,7 @@ def quiet(root: Path) -> None:
     # Not JAX's own limit of the folder's size: a kill between two of its writes stops all later ones.
     drop_oldest(home / COMPILED, MAX_COMPILED_BYTES)
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")  # it is compiled anew
+    warnings.filterwarnings("ignore", "(?s)Hint: Inferred schema contains integer column")  # none of ours is missing
     quiet_environment(home / "prefect")
 
 

@@ -15,6 +15,7 @@ from typing import Any, Self
 from surrogate_core.execution import ExecutorSpec, Outcome, Pool, open_pool
 from surrogate_core.journal import Journal
 from surrogate_core.measurement import Evaluation, interpret
+from surrogate_core.output_log import OutputLog
 
 _PROCESSES = ExecutorSpec()
 
@@ -28,6 +29,7 @@ class Evaluator:
         timeout: seconds after which a call is stopped and has failed; processes only.
         retries: how many more times a failed call is tried.
         journal: what remembers calls by their keys; None remembers nothing.
+        output: where processes print; None for this process's standard error.
 
     Attributes:
         n_calls: how many calls were really made, each try counted.
@@ -41,6 +43,7 @@ class Evaluator:
         timeout: float | None = None,
         retries: int = 0,
         journal: Journal | None = None,
+        output: OutputLog | None = None,
     ) -> None:
         if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
             raise ValueError(f"retries: expected an integer >= 0, got {retries!r}")
@@ -51,6 +54,7 @@ class Evaluator:
         self._timeout = timeout
         self._retries = retries
         self._journal = journal
+        self._output = output
         self._pool: Pool | None = None
         self._stack = ExitStack()
 
@@ -125,7 +129,9 @@ class Evaluator:
                 finish(keys[i], Evaluation(math.nan, "failed", outcome.reason + tries))
 
         if self._pool is None:
-            self._pool = self._stack.enter_context(open_pool(self._measure, self._executor, self._timeout))
+            self._pool = self._stack.enter_context(
+                open_pool(self._measure, self._executor, self._timeout, self._output)
+            )
         self._pool.run(list(calls.values()), on_start, on_end)
 
 

@@ -101,6 +101,8 @@ def propose(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The points to evaluate next, the first of them the minimizer of the prediction.
 
+    A point whose nearest row failed is passed over where there is another: failures have regions of their own.
+
     Returns:
         X: (q, d) in the problem's units, with q <= n: a discrete space may have fewer that are new.
         kappa: (q,) how far each explores.
@@ -115,6 +117,20 @@ def propose(
         fresh = distinct(valid, known, FRESH) & distinct(valid, chosen, APART)
         new = np.flatnonzero(fresh & dataset.space.is_feasible(dataset.space.decode(valid)))
         if len(new):
-            chosen = np.vstack([chosen, valid[new[0]]])
+            promising = new[_is_promising(valid[new], dataset)]
+            chosen = np.vstack([chosen, valid[promising[0] if len(promising) else new[0]]])
             weights.append(kappa)
     return dataset.space.decode(chosen), np.array(weights)
+
+
+def _is_promising(points: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Which unit-cube points, (n, d), are no closer to a row that failed or is infeasible than to one that is ok."""
+    useless = (dataset.status == "failed") | (dataset.status == "infeasible")
+    if not useless.any():
+        return np.ones(len(points), dtype=bool)
+
+    def nearest(rows: np.ndarray) -> np.ndarray:
+        others = dataset.space.encode(dataset.X[rows])
+        return np.linalg.norm(points[:, None] - others[None], axis=-1).min(axis=1)
+
+    return nearest(dataset.status == "ok") <= nearest(useless)

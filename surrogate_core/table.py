@@ -119,9 +119,10 @@ def _load(path: Path) -> pa.Table:
             )
         else:
             raise ValueError(f"data: expected a .csv or .parquet file, got {path.name!r}")
-    except pa.ArrowException as error:
+        names = Counter(table.column_names)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise ValueError(f"data: expected a table, got {path.name}: {str(error).splitlines()[0]}") from error
-    if twice := [name for name, n in Counter(table.column_names).items() if n > 1]:
+    if twice := [name for name, n in names.items() if n > 1]:
         raise ValueError(f"data: expected distinct columns, got {twice[0]!r} twice in {path.name}")
     if table.num_rows < 2:
         raise ValueError(f"data: expected at least two rows, got {table.num_rows} in {path.name}")

@@ -1,6 +1,7 @@
 """The five stages: what each computes of the files it reads, as the files it writes. Each is one thin Prefect task."""
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -15,6 +16,7 @@ from surrogate_core.dataset import STATUSES, Dataset
 from surrogate_core.evaluation import Evaluator
 from surrogate_core.execution import WorkerNotStarted
 from surrogate_core.journal import Journal
+from surrogate_core.output_log import OutputLog
 from surrogate_core.refinement import Refinement, fit_or_standardize, refine
 from surrogate_core.space import SearchSpace
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
@@ -110,7 +112,7 @@ def optimize(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
     dataset, asked = read_dataset(workspace, DATASET), settings.optimize
     n_rounds = 1 if settings.problem.is_offline else asked.rounds  # what is not measured teaches nothing
     batches = [asked.evaluations_per_round] * n_rounds
-    with _evaluation(workspace, dataset.space, "optimize", key) as evaluate:
+    with _evaluation(workspace, dataset.space, "optimize", key, dataset) as evaluate:
         found = _refine(workspace, read_model(workspace, MODEL), dataset, batches, asked.seed, evaluate, progress)
     sign = settings.problem.sign
     table = _proposals(found, sign)
@@ -174,7 +176,7 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
     if settings.problem.is_offline:
         batches = [asked.evaluations]
     model = challenger.fit(dataset, jax.random.key(asked.seed))
-    with _evaluation(workspace, dataset.space, "tune", key) as evaluate:
+    with _evaluation(workspace, dataset.space, "tune", key, dataset) as evaluate:
         found = _refine(workspace, model, dataset, batches, asked.seed, evaluate, progress)
     everything = dataset.append(found.evaluations)
     fits = found.fitted.spec == challenger  # its transform has not been ruled out by what was measured
@@ -223,17 +225,24 @@ Evaluate = Callable[[np.ndarray, str, Progress, int, int], Dataset]
 
 
 @contextmanager
-def _evaluation(workspace: Workspace, space: SearchSpace, stage: str, key: str) -> Iterator[Evaluate]:
-    """Evaluates points under a stage's journal; offline, they stay pending."""
+def _evaluation(
+    workspace: Workspace, space: SearchSpace, stage: str, key: str, before: Dataset | None = None
+) -> Iterator[Evaluate]:
+    """Evaluates points under a stage's journal; offline, they stay pending.
+
+    Raises:
+        StageFailed: all evaluations failed, for a reason of which no row before died: what is called is out of order.
+    """
     problem, execution = workspace.settings.problem, workspace.settings.execution.spec
     if problem.is_offline:
         yield lambda X, *_: Dataset(X, np.full(len(X), np.nan), space, np.full(len(X), "pending"))
         return
     black_box = problem.black_box(workspace.root, workspace.unversioned / "evaluations")
+    output = OutputLog(workspace.unversioned / "black-box.log")
     tried: list[Dataset] = []
     with (
         _journal(workspace, stage, key) as journal,
-        Evaluator(black_box, execution, problem.timeout, problem.retries, journal) as evaluator,
+        Evaluator(black_box, execution, problem.timeout, problem.retries, journal, output) as evaluator,
     ):
 
         def evaluate(X: np.ndarray, label: str, progress: Progress, before: int, total: int) -> Dataset:
@@ -254,11 +263,18 @@ def _evaluation(workspace: Workspace, space: SearchSpace, stage: str, key: str) 
                 raise BadInput(f"problem.{problem.kind}: {error}") from error
         yield evaluate
         status, reason = (np.concatenate([getattr(rows, name) for rows in tried]) for name in ("status", "reason"))
-        if len(status) and (status == "failed").all():  # none where the space has no new point
+        known = set() if before is None else {_kind(one) for one in before.reason}
+        if len(status) and (status == "failed").all() and not known & {_kind(one) for one in reason}:
             for name, record in list(journal.ended.items()):
                 if record.get("status") == "failed":
                     journal.drop(name)  # so that the next run tries it again
-            raise StageFailed(f"{stage}: all {len(status)} evaluations failed, the first with: {reason[0]}")
+            told = f"; what it printed is in {output.path}" if output.path.exists() else ""
+            raise StageFailed(f"{stage}: all {len(status)} evaluations failed, the first with: {reason[0]}{told}")
+
+
+def _kind(reason: str) -> str:
+    """What a reason is of, whatever numbers it tells."""
+    return re.sub(r"[\d.eE+-]+", "#", reason)
 
 
 @contextmanager

@@ -235,3 +235,32 @@ def test_rounds_in_which_nothing_is_measured_leave_the_surrogate_as_it_is() -> N
     found = refine(fitted, dataset, evaluate, OPTIMIZER, batches=[4], seed=0)
     assert found.fitted is fitted
     assert found.evaluations.status.tolist() == ["pending"] * 4
+
+
+def test_where_rows_failed_is_passed_over_while_there_is_elsewhere() -> None:
+    """The least prediction lies where a is below -1, and nothing can be evaluated there."""
+
+    def fragile(X: np.ndarray) -> np.ndarray:
+        return np.where(X[:, 0] < -1, np.nan, X[:, 0] + 0.1 * np.log10(X[:, 1]) ** 2)
+
+    failed = []
+    for seed in range(4):
+        dataset = samples(seed, fragile)
+        assert (dataset.status == "failed").any()
+        found = refine(
+            SPEC.fit(dataset),
+            dataset,
+            lambda number, X: Dataset(X, fragile(X), SPACE),
+            OPTIMIZER,
+            batches=BATCHES,
+            seed=seed,
+        ).evaluations
+        failed.append(int((found.status == "failed").sum()))
+        assert found.y[found.best_index] < dataset.y[dataset.best_index]
+    assert sum(failed) <= 16  # of 32, which all fail where the prediction alone is followed
+
+
+def test_where_all_is_known_to_fail_something_is_proposed_all_the_same() -> None:
+    dataset = samples(0).append(Dataset(SPACE.decode(sample("sobol", 512, 2, 7)), np.full(512, np.nan), SPACE))
+    X, _ = propose(SPEC.fit(dataset), dataset, OPTIMIZER, 2, seed=0)
+    assert len(X) == 2
