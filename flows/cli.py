@@ -4,6 +4,7 @@ Little is imported before a command is known: help is instant, and the Prefect s
 """
 
 import _thread
+import errno
 import gc
 import logging
 import os
@@ -90,12 +91,11 @@ def _run_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--command", "program", is_flag=True, help="For a program that reads and writes JSON, not a function.")
 @click.option("--data", metavar="FILE", help="For a table of evaluations, CSV or parquet, which is copied.")
 @click.option("--output", metavar="COLUMN", help="The column of the table to optimize.")
+@click.option("--inputs", metavar="A,B,...", help="Its columns that are variables, if not all others.")
 @click.option("--maximize", is_flag=True, help="Greater values of that column are better.")
 @click.option("--git/--no-git", default=True, show_default=True, help="Make a git repository, unless there is one.")
 @click.option("--dvc/--no-dvc", default=True, show_default=True, help="Version data and parameters by DVC.")
-def init(
-    folder: str, program: bool, data: str | None, output: str | None, maximize: bool, git: bool, dvc: bool
-) -> None:
+def init(folder: str, program: bool, data: str | None, git: bool, dvc: bool, **table: Any) -> None:
     """Make a folder for a problem of your own: settings, a file to fill in, versioning.
 
     \b
@@ -107,12 +107,14 @@ def init(
     with _one_line_errors():
         if program and data:
             raise BadInput("--command: expected only one of --command and --data, got both")
-        if (output or maximize) and not data:
-            raise BadInput("--output, --maximize: expected only with --data, got none")
+        if misplaced := [f"--{name}" for name, value in table.items() if value and not data]:
+            raise BadInput(f"{misplaced[0]}: expected only with --data, got none")
         from flows.init import Wish, make_workspace
 
         kind = "data" if data else "command" if program else "function"
-        wish = Wish(kind, Path(data) if data else None, output or "", maximize, git, dvc)
+        inputs = tuple(filter(None, (table["inputs"] or "").split(",")))
+        asked = {"output": table["output"] or "", "inputs": inputs, "maximize": table["maximize"]}
+        wish = Wish(kind, Path(data) if data else None, **asked, git=git, dvc=dvc)
         for word, line in make_workspace(Path(folder), wish):
             click.echo(f"{word:<5} {line}")
     there = "" if Path(folder).resolve() == Path.cwd() else f"cd {folder}, "
@@ -478,6 +480,9 @@ def _answers(port: int) -> bool:
     return False
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
     """What a user can mend is one line and an exit status; anything else is a traceback, for it is our mistake."""
@@ -487,6 +492,11 @@ def _one_line_errors() -> Iterator[None]:
         _exit(str(error), error.exit_status)
     except KeyboardInterrupt:
         _exit("interrupted: what was evaluated is kept, and the same command goes on from there", 130)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        where = f" at {error.filename}" if error.filename else ""
+        _exit(f"the disk is full{where}: make room; what was evaluated is kept, and the same command goes on", 1)
 
 
 def _exit(line: str, status: int) -> None:
@@ -498,7 +508,7 @@ def _only_errors() -> None:
     """Prefect and MLflow tell of every step; a person sees the table."""
     for name in ("prefect", "mlflow", "alembic", "httpx", "urllib3"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.engine"):
+    for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.engine", "mlflow.store.db"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # a failure is told once, by us
 
 

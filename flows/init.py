@@ -27,6 +27,7 @@ class Wish:
         kind: "function", "command" or "data".
         table: of "data", which is copied.
         output: the column of the table to optimize.
+        inputs: its columns that are variables; none for all others.
         maximize: it.
         git: a repository, where there is none yet and git is installed.
         dvc: versioned data.
@@ -35,6 +36,7 @@ class Wish:
     kind: str = "function"
     table: Path | None = None
     output: str = ""
+    inputs: tuple[str, ...] = ()
     maximize: bool = False
     git: bool = True
     dvc: bool = True
@@ -78,14 +80,15 @@ def workspace_files(folder: Path, wish: Wish) -> dict[str, bytes]:
         if wish.table is None or not wish.output:
             raise BadInput("--output: expected the column of --data to optimize, got none")
         try:
-            space = read_table(wish.table, Columns(wish.output)).space
+            space = read_table(wish.table, Columns(wish.output, wish.inputs or None)).space
         except ValueError as error:
             field, _, rest = str(error).partition(": ")
-            where = {"data": "--data", "columns.output": "--output"}.get(field, f"--data: {field}")
+            where = f"--{field.removeprefix('columns.')}"
             raise BadInput(f"{where}: {rest}") from error
         for name, value in {
             "DATA": _yaml(wish.table.name),
             "OUTPUT": _yaml(wish.output),
+            "INPUTS": _yaml(list(wish.inputs)) if wish.inputs else "null",
             "DIRECTION": "maximize" if wish.maximize else "minimize",
             "SPACE": _variables(space),
         }.items():
@@ -141,6 +144,8 @@ def _is_told(key: str, value: Any) -> bool:
 
 def _yaml(value: Any) -> str:
     """A value in YAML's flow style, which JSON is; a plain word without quotes."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_yaml, value))}]"
     if isinstance(value, str) and value.replace("_", "").replace(".", "").isalpha() and value.lower() not in _WORDS:
         return value
     return orjson.dumps(value).decode()

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tasks.settings import Settings  # it imports JAX, whose environment a command sets first
 
 
+LEAST_FREE_BYTES = 50_000_000
+"""Of a disk that a run begins on: its two databases, compiled code and results take some 30 MB."""
 RESULTS, COMPILED, JOURNALS = "results", "jax", "journal"  # folders of the home
 MAX_COMPILED_BYTES = 200_000_000
 """Of the programs that JAX has compiled, kept in the home; as trusted as the sources beside them."""
@@ -157,7 +159,7 @@ def check_writable(*folders: Path) -> None:
     """Finds out, before any work is done, whether folders can be written; they are made if need be.
 
     Raises:
-        BadInput: one cannot.
+        BadInput: one cannot, or its disk is all but full.
     """
     for folder in folders:
         try:
@@ -166,6 +168,10 @@ def check_writable(*folders: Path) -> None:
                 pass
         except OSError as error:
             raise BadInput(f"{folder}: expected a folder that can be written, got {error.strerror}") from error
+        free = shutil.disk_usage(folder).free
+        if free < LEAST_FREE_BYTES:
+            least = f"{LEAST_FREE_BYTES / 1e6:.0f} MB"
+            raise BadInput(f"{folder}: expected {least} free on its disk, got {free / 1e6:.1f} MB; make room")
 
 
 def link_command(home: Path) -> None:
