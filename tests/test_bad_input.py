@@ -154,7 +154,7 @@ ROWS = "\n".join(f"{i / 8},{i % 3},{i}" for i in range(8))
     ("table", "line"),
     [
         ("x,n,w\n" + ROWS, "problem.columns.output: expected one of the columns x, n, w, got 'y'"),
-        ("x,n,y\n" + ROWS.replace("0.25", "a bit"), "problem.columns.inputs: column 'x', row 3: expected a number, got 'a b"),
+        ("x,n,y\n" + ROWS.replace("0.25", "a bit"), "problem.columns.inputs: column 'x', row 3: expected a number"),
         ("x,n,y\n" + ROWS.replace(",7", ",lots"), "problem.columns.output: column 'y', row 8: expected a number"),
         ("x,n,n,y\n" + ROWS.replace(",", ",1,", 8), "problem.data: expected "),
         ("x,y,y\n" + ROWS, "problem.data: expected distinct columns, got 'y' twice in my.csv"),
