@@ -8,11 +8,15 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from prefect import Task, flow, task
+import httpx
+from prefect import Task, flow, tags, task
 from prefect.client.schemas.objects import TaskRun
+from prefect.context import SyncClientContext, TagsContext
 from prefect.states import State
 
+from flows.command import ServerGone
 from flows.dvc import DvcCommitter
+from flows.liveness import mark_crashed, run_tags
 from flows.view import Silent, View
 from surrogate_core.performance.profiler import Cost, measured
 from tasks.caching import ResultStorage, call_cached, stage_options
@@ -72,8 +76,15 @@ def run_stages(workspace: Workspace, stages: Sequence[str], view: View | None = 
         status: Status = "FAILED"
         try:
             named = pipeline if len(stages) > 1 else pipeline.with_options(name=stages[0])
-            named(list(stages), workspace.settings.digest)
+            with SyncClientContext.get_or_create() as prefect, tags(*run_tags(workspace.root)):
+                mark_crashed(prefect.client, workspace.root)
+                named(list(stages), workspace.settings.digest)
             status = "FINISHED"
+        except httpx.TransportError as error:
+            raise ServerGone(
+                f"Prefect's server no longer answers ({error}); "
+                "the stages that ended are written and cached, and the same command goes on from there"
+            ) from error
         except KeyboardInterrupt:
             status = "KILLED"
             raise
@@ -91,8 +102,9 @@ def pipeline(stages: list[str], params_digest: str) -> None:
     if session.on_sigterm is not None:
         # In place of Prefect's, whose exception a black box called in this thread would be taken to have raised.
         signal.signal(signal.SIGTERM, session.on_sigterm)
-    for stage in stages:
-        _run_stage(stage, session)
+    with TagsContext(current_tags=set()):  # a task with tags asks the server for a slot of each
+        for stage in stages:
+            _run_stage(stage, session)
     if dvc_process():
         _publish_skipped(session)
 

@@ -36,6 +36,7 @@ _STARTS = 2  # the free port may have been taken meanwhile
 _STOP_SECONDS = 10.0
 _HUNG_SECONDS = 30.0
 _ANSWER_SECONDS = 5.0
+_RETRIES = "2"  # 6 s
 # psutil counts creation times from the boot time, which follows corrections of the clock.
 _CLOCK_SECONDS = 2.0
 
@@ -43,6 +44,7 @@ _QUIET = {
     "DO_NOT_TRACK": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",  # each event that a dead server missed would be told in full
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # its own 7 take minutes to say that nobody answers
@@ -88,9 +90,12 @@ def prefect_server(home: Path, pending: "PendingServer | None" = None) -> Iterat
         from prefect.settings import PREFECT_API_URL, temporary_settings
 
         server = pending.wait()
+        named = {"PREFECT_API_URL", "PREFECT_CLIENT_MAX_RETRIES"} & os.environ.keys()
+        # A local one that has died never answers at its port again: Prefect would try for minutes.
+        patience = {} if named else {"PREFECT_CLIENT_MAX_RETRIES": _RETRIES}
         with (
-            temporary_settings({PREFECT_API_URL: server.url}),
-            _environment(PREFECT_API_URL=server.url, **_direct(server)),
+            temporary_settings({PREFECT_API_URL: server.url, **patience}),
+            _environment(PREFECT_API_URL=server.url, **patience, **_direct(server)),
         ):
             yield server
     finally:
@@ -132,7 +137,7 @@ class PendingServer:
         while time.perf_counter() - began < _START_SECONDS:
             self._start_unless_kept()
             record = _read_record(self._home)
-            process = _process(record.pid, record.created) if record else None
+            process = living_process(record.pid, record.created) if record else None
             if record and record.url and process:
                 if not _trouble(record.url):
                     return Server(record.url, time.perf_counter() - began, started=self._starts > 0)
@@ -192,7 +197,7 @@ def stop(home: Path) -> None:
     deadline = time.monotonic() + 2 * _STOP_SECONDS
     while (lock := _locked(home / "start.lock", fcntl.LOCK_EX | fcntl.LOCK_NB)) is None:
         record = _read_record(home)
-        keeper = _process(record.keeper_pid, record.keeper_created) if record else None
+        keeper = living_process(record.keeper_pid, record.keeper_created) if record else None
         if keeper and not told:
             told = True
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -235,7 +240,8 @@ def _write_record(home: Path, server: int, url: str | None) -> None:
     os.replace(temporary, home / "server.json")
 
 
-def _process(pid: int, created: float) -> psutil.Process | None:
+def living_process(pid: int, created: float) -> psutil.Process | None:
+    """The process that was created then, if it lives; None for another one that has got its number."""
     try:
         process = psutil.Process(pid)
         same = abs(process.create_time() - created) < _CLOCK_SECONDS and process.status() != psutil.STATUS_ZOMBIE
@@ -246,7 +252,7 @@ def _process(pid: int, created: float) -> psutil.Process | None:
 
 def _kill_leftovers(home: Path) -> None:
     record = _read_record(home)
-    process = _process(record.pid, record.created) if record else None
+    process = living_process(record.pid, record.created) if record else None
     if process:
         _kill(process)
     (home / "server.json").unlink(missing_ok=True)

@@ -1,0 +1,137 @@
+"""`surrogate serve`: the schedule of a project, kept by a Prefect server and obeyed by this process until Ctrl-C."""
+
+import datetime as dt
+import hashlib
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import httpx
+import tzlocal
+from filelock import FileLock, Timeout
+from prefect.client.orchestration import get_client
+from prefect.deployments.runner import RunnerDeployment
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.schedules import Cron, Interval, Schedule
+from prefect.types.entrypoint import EntrypointType
+
+from flows.command import open_workspace
+from flows.deployments import scheduled
+from flows.liveness import project_tag
+from flows.runs import Runs, Tell
+from flows.server import ServerUnreachable, prefect_server
+from tasks.errors import BadInput, StageFailed
+from tasks.inputs import Inputs
+from tasks.workspace import home_of
+
+_MIN_INTERVAL = 1.0
+_AGAIN_SECONDS = 5.0
+
+
+def schedule(cron: str | None, interval: float | None, timezone: str | None) -> Schedule:
+    """The schedule that the options of the command line name.
+
+    Raises:
+        BadInput: they name none, or more than one.
+    """
+    if (cron is None) == (interval is None):
+        raise BadInput(f"serve: expected either --cron or --interval, got {'none' if cron is None else 'both'}")
+    if interval is not None:
+        if not _MIN_INTERVAL <= interval < dt.timedelta.max.total_seconds():
+            raise BadInput(f"--interval: expected a number of seconds >= {_MIN_INTERVAL:g}, got {interval:g}")
+        return Interval(interval)
+    zone = timezone or tzlocal.get_localzone_name()
+    try:
+        ZoneInfo(zone)
+        return Cron(str(cron), timezone=zone)
+    except (ZoneInfoNotFoundError, OSError) as error:
+        raise BadInput(f"--timezone: expected a name such as Europe/Berlin, got {zone!r}") from error
+    except ValueError as error:
+        raise BadInput(
+            f'--cron: expected five fields such as "0 6 * * *" (minute hour day month weekday), got {cron!r}'
+        ) from error
+
+
+def deployment(
+    root: Path, name: str | None, plan: Schedule, params: str | None, overrides: Sequence[str]
+) -> RunnerDeployment:
+    """The schedule of one project on this machine, as Prefect keeps it."""
+    place = hashlib.sha256(f"{platform.node()}:{root}".encode()).hexdigest()[:6]
+    made = scheduled.to_deployment(
+        name or f"{root.name}-{place}",
+        schedule=plan,
+        paused=False,
+        parameters={"root": str(root), "params": params, "overrides": list(overrides)},
+        tags=[project_tag(root)],
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
+    return cast(RunnerDeployment, made)  # no coroutine, outside of one
+
+
+def check(root: Path, params: str | None, overrides: Sequence[str]) -> None:
+    """Finds out now what every run would find out.
+
+    Raises:
+        BadInput: the settings are wrong, or name what is not there.
+    """
+    workspace = open_workspace(root, params, overrides, Inputs.now(root))
+    _ = workspace.black_box
+    _ = workspace.settings.report.figure_maker
+
+
+@contextmanager
+def only_server(root: Path) -> Iterator[None]:
+    """One `surrogate serve` at a time works on a project.
+
+    Raises:
+        StageFailed: there is one.
+    """
+    lock = FileLock(root / ".surrogate" / "serve.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise StageFailed(f"{root}: another `surrogate serve` works here; end it first") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def serve(root: Path, plan: RunnerDeployment, tell: Tell, ready: Callable[[str], None]) -> None:
+    """Starts runs when they are due, until Ctrl-C; a Prefect server that ends is replaced, or waited for.
+
+    Args:
+        root: the project.
+        plan: its schedule.
+        tell: told what became of each run.
+        ready: told the address of the schedule's page, whenever a server has been found.
+
+    Raises:
+        UserError: there was no server in the first place, or the schedule was deleted.
+    """
+    runs, waiting = Runs(root, plan, tell), False
+    while True:
+        try:
+            with prefect_server(home_of(root) / "prefect") as server, get_client(sync_client=True) as client:
+                try:
+                    runs.apply(client)
+                    waiting = False
+                    ready(f"{server.url.removesuffix('/api')}/deployments/deployment/{runs.deployment_id}")
+                    while True:
+                        runs.wait(runs.look(client))
+                except KeyboardInterrupt:
+                    runs.stop(client)
+                    return
+        except KeyboardInterrupt:
+            runs.stop(None)
+            return
+        except (httpx.TransportError, PrefectHTTPStatusError, ServerUnreachable) as error:
+            if runs.deployment_id is None:
+                raise StageFailed(f"serve: Prefect's server does not do its part: {error}") from error
+            if not waiting:
+                tell("waiting", f"Prefect's server does not answer ({error}); the schedule goes on when one does")
+            waiting = True
+            runs.wait(_AGAIN_SECONDS)
