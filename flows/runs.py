@@ -134,7 +134,11 @@ class Runs:
         # The path is this process's: the working folder may hold other packages by the name of ours.
         code = f"import sys; sys.path[:] = {sys.path!r}; from flows.deployments import work; work({str(run.id)!r})"
         self._process = subprocess.Popen(
-            [sys.executable, "-c", code], cwd=self._root, stdin=subprocess.PIPE, start_new_session=True
+            [sys.executable, "-c", code],
+            cwd=self._root,
+            env={**os.environ, "PREFECT_API_URL": str(client.api_url)},
+            stdin=subprocess.PIPE,  # it ends with this one: see `deployments.work`
+            start_new_session=True,
         )
         self._run = run
         # In this order: what is pending says whose it is.
@@ -184,3 +188,5 @@ def _kill_group(process: "subprocess.Popen[bytes]") -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    if process.stdin is not None:
+        process.stdin.close()

@@ -43,12 +43,14 @@ def schedule(cron: str | None, interval: float | None, timezone: str | None) -> 
         if not _MIN_INTERVAL <= interval < dt.timedelta.max.total_seconds():
             raise BadInput(f"--interval: expected a number of seconds >= {_MIN_INTERVAL:g}, got {interval:g}")
         return Interval(interval)
-    zone = timezone or tzlocal.get_localzone_name()
     try:
+        zone = timezone or tzlocal.get_localzone_name()
         ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        got = repr(timezone) if timezone else f"this machine's, which is none ({error})"
+        raise BadInput(f"--timezone: expected a name such as Europe/Berlin, got {got}") from error
+    try:
         return Cron(str(cron), timezone=zone)
-    except (ZoneInfoNotFoundError, OSError) as error:
-        raise BadInput(f"--timezone: expected a name such as Europe/Berlin, got {zone!r}") from error
     except ValueError as error:
         raise BadInput(
             f'--cron: expected five fields such as "0 6 * * *" (minute hour day month weekday), got {cron!r}'
