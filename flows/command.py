@@ -34,6 +34,23 @@ def leave(status: int) -> NoReturn:
     os._exit(status)
 
 
+@contextmanager
+def server_needed() -> Iterator[None]:
+    """Raises ServerGone where Prefect's client finds that nobody answers."""
+    import httpx
+
+    try:
+        yield
+    except (httpx.TransportError, RuntimeError) as error:
+        cause = error if isinstance(error, httpx.TransportError) else error.__cause__
+        if not isinstance(cause, httpx.TransportError):
+            raise
+        raise ServerGone(
+            f"Prefect's server no longer answers ({cause}); "
+            "the stages that ended are written and cached, and the same command goes on from there"
+        ) from error
+
+
 def interruptible() -> None:
     """Ends what a scheduler stops as cleanly as Ctrl-C does."""
     signal.signal(signal.SIGTERM, interrupt)

@@ -19,7 +19,6 @@ from pathlib import Path
 from uuid import UUID
 
 import click
-import httpx
 import psutil
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -35,11 +34,22 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext
 from prefect.states import Cancelled, Completed, Failed
 
-from flows.command import Busy, interrupt, interruptible, leave, only_errors, open_workspace, project
+from flows.command import (
+    Busy,
+    ServerGone,
+    interrupt,
+    interruptible,
+    leave,
+    only_errors,
+    open_workspace,
+    project,
+    server_needed,
+)
 from flows.liveness import run_tags
 from tasks.errors import BadInput, UserError
 
 INTERRUPTED = "what was evaluated is kept, and the next run goes on from there"
+SERVER_GONE = os.EX_UNAVAILABLE  # the exit status of a run that has nobody left to tell how it ended
 
 _END_SECONDS = 30.0
 
@@ -78,7 +88,7 @@ def _outcome(folder: Path, params: str | None, overrides: Sequence[str]) -> Stat
     try:
         if not folder.is_dir():
             raise BadInput(f"root: expected the project's folder, got {folder}, which is none")
-        with chdir(folder), get_client(sync_client=True) as client, project(folder, params):
+        with server_needed(), chdir(folder), get_client(sync_client=True) as client, project(folder, params):
             context = FlowRunContext.get()
             if context is not None and context.flow_run is not None:
                 if newer := newer_due(client, context.flow_run):
@@ -87,7 +97,11 @@ def _outcome(folder: Path, params: str | None, overrides: Sequence[str]) -> Stat
             line = _run(folder, params, overrides)
     except Busy as error:
         return skipped(str(error))
-    except (UserError, httpx.TransportError) as error:
+    except ServerGone as error:
+        if _told_by_parent.get():
+            leave(SERVER_GONE)  # Prefect would try for a minute to say so
+        return Failed(message=str(error))
+    except UserError as error:
         return Failed(message=str(error))
     except KeyboardInterrupt:
         return Cancelled(name="Interrupted", message=INTERRUPTED)
@@ -180,12 +194,14 @@ def work(flow_run_id: str) -> None:
         from prefect.flow_engine import run_flow
         from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):  # its thread would be joined for a second
+        # The heartbeat's thread would be joined for a second at the end.
+        with server_needed(), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             with get_client(sync_client=True) as client:
                 run = client.read_flow_run(UUID(flow_run_id))
+            run.deployment_id = None  # else Prefect watches for a suspension, and tells at length of a server that died
             run_flow(scheduled, flow_run=run, return_type="state")
-    except httpx.TransportError:
-        leave(1)  # `serve` sees it too, and says so
+    except ServerGone:
+        leave(SERVER_GONE)
     except KeyboardInterrupt:
         sys.exit(130)
 

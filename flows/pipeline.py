@@ -8,13 +8,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
 from prefect import Task, flow, tags, task
 from prefect.client.schemas.objects import TaskRun
 from prefect.context import SyncClientContext, TagsContext
 from prefect.states import State
 
-from flows.command import ServerGone
+from flows.command import server_needed
 from flows.dvc import DvcCommitter
 from flows.liveness import mark_crashed, run_tags
 from flows.view import Silent, View
@@ -76,15 +75,10 @@ def run_stages(workspace: Workspace, stages: Sequence[str], view: View | None = 
         status: Status = "FAILED"
         try:
             named = pipeline if len(stages) > 1 else pipeline.with_options(name=stages[0])
-            with SyncClientContext.get_or_create() as prefect, tags(*run_tags(workspace.root)):
+            with server_needed(), SyncClientContext.get_or_create() as prefect, tags(*run_tags(workspace.root)):
                 mark_crashed(prefect.client, workspace.root)
                 named(list(stages), workspace.settings.digest)
             status = "FINISHED"
-        except httpx.TransportError as error:
-            raise ServerGone(
-                f"Prefect's server no longer answers ({error}); "
-                "the stages that ended are written and cached, and the same command goes on from there"
-            ) from error
         except KeyboardInterrupt:
             status = "KILLED"
             raise

@@ -30,7 +30,7 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed, Pending
 
-from flows.deployments import INTERRUPTED, clock, due, lateness, replaced, scheduled, skipped
+from flows.deployments import INTERRUPTED, SERVER_GONE, clock, due, lateness, replaced, scheduled, skipped
 from flows.liveness import mark_crashed, run_tags
 from tasks.errors import StageFailed
 
@@ -164,8 +164,7 @@ class Runs:
         elif stopping:
             self._end(client, run, Cancelled(name="Interrupted", message=INTERRUPTED))
         else:
-            how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"its process ended with {status}"
-            self._end(client, run, Crashed(message=f"{how}; the next run goes on from what was evaluated"))
+            self._end(client, run, Crashed(message=f"{_cause(status)}; the next run goes on from what was evaluated"))
         self._run = self._process = None
         mark_crashed(client, self._root)  # what it had begun
 
@@ -181,6 +180,13 @@ class Runs:
 
 def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
+
+
+def _cause(status: int) -> str:
+    """Why a process ended that did not say how."""
+    if status < 0:
+        return f"killed by {signal.Signals(-status).name}"
+    return "it lost Prefect's server" if status == SERVER_GONE else f"its process ended with {status}"
 
 
 def _kill_group(process: "subprocess.Popen[bytes]") -> None:

@@ -3,22 +3,22 @@
 import datetime as dt
 import hashlib
 import platform
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import httpx
 import tzlocal
 from filelock import FileLock, Timeout
 from prefect.client.orchestration import get_client
 from prefect.deployments.runner import RunnerDeployment
-from prefect.exceptions import PrefectHTTPStatusError
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.schedules import Cron, Interval, Schedule
 from prefect.types.entrypoint import EntrypointType
 
-from flows.command import open_workspace
+from flows.command import ServerGone, open_workspace, server_needed
 from flows.deployments import scheduled
 from flows.liveness import project_tag
 from flows.runs import Runs, Tell
@@ -117,7 +117,11 @@ def serve(root: Path, plan: RunnerDeployment, tell: Tell, ready: Callable[[str],
     runs, waiting = Runs(root, plan, tell), False
     while True:
         try:
-            with prefect_server(home_of(root) / "prefect") as server, get_client(sync_client=True) as client:
+            with (
+                server_needed(),
+                prefect_server(home_of(root) / "prefect") as server,
+                get_client(sync_client=True) as client,
+            ):
                 try:
                     runs.apply(client)
                     waiting = False
@@ -130,10 +134,13 @@ def serve(root: Path, plan: RunnerDeployment, tell: Tell, ready: Callable[[str],
         except KeyboardInterrupt:
             runs.stop(None)
             return
-        except (httpx.TransportError, PrefectHTTPStatusError, ServerUnreachable) as error:
+        except (ServerGone, ServerUnreachable, PrefectHTTPStatusError, ObjectNotFound) as error:
+            if isinstance(error, ServerUnreachable) and runs.deployment_id is None:
+                raise
+            why = re.split(r"[;\n]", str(error))[0]
             if runs.deployment_id is None:
-                raise StageFailed(f"serve: Prefect's server does not do its part: {error}") from error
+                raise StageFailed(f"serve: {why}") from error
             if not waiting:
-                tell("waiting", f"Prefect's server does not answer ({error}); the schedule goes on when one does")
+                tell("waiting", f"{why}; the schedule goes on when it does its part again")
             waiting = True
             runs.wait(_AGAIN_SECONDS)
