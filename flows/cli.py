@@ -5,6 +5,7 @@ Little is imported before a command is known: help is instant, and the Prefect s
 
 import gc
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +19,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.command import ServerGone, interruptible, leave, only_errors, open_workspace, prepare, project, quiet
+from flows.command import (
+    ServerGone,
+    check,
+    interruptible,
+    leave,
+    only_errors,
+    open_workspace,
+    prepare,
+    project,
+    quiet,
+    settings_file,
+)
 from tasks.errors import BadInput, StageFailed, UserError
 
 if TYPE_CHECKING:
@@ -39,11 +51,14 @@ EXAMPLES = """
 Examples:
   surrogate run                             the whole pipeline, in this folder
   surrogate run -S collect.n_samples=128    with other settings, into runs/DIGEST
+  surrogate run -S problem.name=borehole    a problem of the library
   surrogate run --json                      the result as JSON, for programs
   surrogate fit                             one stage, as `dvc repro` runs it
   surrogate tune --promote                  let the challenger take the champion's place
   surrogate serve --cron "0 6 * * *"        every morning at six
+  surrogate report                          one HTML page of the last run
   surrogate ui                              compare runs in MLflow
+  surrogate doctor                          what is wrong here, and how to mend it
 """
 
 
@@ -81,6 +96,40 @@ def _settings_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+@cli.command()
+@click.argument("folder", default=".", metavar="[FOLDER]")
+@click.option("--command", "program", is_flag=True, help="For a program that reads and writes JSON, not a function.")
+@click.option("--data", metavar="FILE", help="For a table of evaluations, CSV or parquet, which is copied.")
+@click.option("--output", metavar="COLUMN", help="The column of the table to optimize.")
+@click.option("--maximize", is_flag=True, help="Greater values of that column are better.")
+@click.option("--git/--no-git", default=True, show_default=True, help="Make a git repository, unless there is one.")
+@click.option("--dvc/--no-dvc", default=True, show_default=True, help="Version data and parameters by DVC.")
+def init(
+    folder: str, program: bool, data: str | None, output: str | None, maximize: bool, git: bool, dvc: bool
+) -> None:
+    """Make a folder for a problem of your own: settings, a file to fill in, versioning.
+
+    \b
+    Examples:
+      surrogate init lab                                       a function in lab/problem.py
+      surrogate init lab --command                             a program, in any language
+      surrogate init lab --data tests.csv --output strength    a table that you have
+    """
+    with _one_line_errors():
+        if program and data:
+            raise BadInput("--command: expected only one of --command and --data, got both")
+        if (output or maximize) and not data:
+            raise BadInput("--output, --maximize: expected only with --data, got none")
+        from flows.init import Wish, make_workspace
+
+        kind = "data" if data else "command" if program else "function"
+        wish = Wish(kind, Path(data) if data else None, output or "", maximize, git, dvc)
+        for word, line in make_workspace(Path(folder), wish):
+            click.echo(f"{word:<5} {line}")
+    there = "" if Path(folder).resolve() == Path.cwd() else f"cd {folder}, "
+    click.echo(f"next  {there}look at params.yaml, then: surrogate run")
+
+
 @cli.command(epilog=EXAMPLES)
 @_run_options
 def run(params: str | None, overrides: Sequence[str], as_json: bool) -> None:
@@ -114,6 +163,44 @@ def tune(params: str | None, overrides: Sequence[str], as_json: bool, promote: b
     _stages(("tune",), params, overrides, as_json, promoting=promote)
 
 
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def problems(as_json: bool) -> None:
+    """List the problems of the library, to try things on: surrogate run -S problem.name=borehole."""
+    from surrogate_core.problems.library import PROBLEMS
+
+    made = [make() for make in PROBLEMS.values()]
+    if as_json:
+        told = [{"name": p.name, **p.space.to_config(), "minimizer": p.minimizer, "minimum": p.minimum} for p in made]
+        click.echo(_json([{**one, "source": p.source} for one, p in zip(told, made, strict=True)]))
+        return
+    for problem, make in zip(made, PROBLEMS.values(), strict=True):
+        about = (make.__doc__ or "").strip().splitlines()[0]
+        bound = f", {len(problem.space.constraints)} constraints" if problem.space.constraints else ""
+        click.echo(f"{problem.name:<16} {problem.space.n_dims:>2} variables{bound}, minimum {problem.minimum:g}")
+        click.echo(f"{'':<16} {about}")
+    click.echo("\nsurrogate run -S problem.name=NAME runs one; with -S problem.shift=SEED in a box cut anew")
+
+
+@cli.command()
+@_run_options
+@click.option("-o", "target", metavar="FILE", type=Path, help="Where to write it, in place of runs/report.html.")
+def report(params: str | None, overrides: Sequence[str], as_json: bool, target: Path | None) -> None:
+    """Write one HTML page of the last run, to read or send; it needs no network.
+
+    With -S or --params it is of the outputs in runs/DIGEST.
+    """
+    with _one_line_errors():
+        root = Path.cwd()
+        settings_file(root, params)  # before anything is written
+        quiet(root)
+        from flows.page import write_page
+        from tasks.inputs import Inputs
+
+        place = write_page(open_workspace(root, params, overrides, Inputs.now(root)), target)
+    click.echo(_json({"page": str(place), "url": place.as_uri()}) if as_json else place.as_uri())
+
+
 @cli.group()
 def cache() -> None:
     """What is kept to spare work: results of stages, and compiled code."""
@@ -126,7 +213,7 @@ def stats(as_json: bool) -> None:
     root = Path.cwd()
     with _one_line_errors():
         quiet(root)
-        from tasks.caching import cache_stats
+        from tasks.records import cache_stats
         from tasks.settings import load_settings
         from tasks.workspace import home_of
 
@@ -146,7 +233,7 @@ def stats(as_json: bool) -> None:
 def clear(checkpoints: bool) -> None:
     """Remove all results and compiled code; the next run makes them again."""
     with _one_line_errors(), project(Path.cwd(), None) as root:
-        from tasks.caching import clear_cache
+        from tasks.records import clear_cache
         from tasks.workspace import home_of
 
         told = clear_cache(home_of(root), checkpoints=checkpoints)
@@ -233,13 +320,37 @@ def serve(
         with starting:
             prepare(root, params)
             from flows import serve as serving
+            from tasks.inputs import Inputs
+            from tasks.workspace import check_writable
 
             plan = serving.schedule(cron, interval, timezone)
             zone = plan.timezone
             with serving.only_server(root):
-                serving.check(root, params, overrides)
+                workspace = open_workspace(root, params, overrides, Inputs.now(root))
+                check_writable(workspace.out, workspace.out / "data")
+                check(workspace, STAGE_HELP)
                 only_errors()
                 serving.serve(root, serving.deployment(root, name, plan, params, overrides), tell, ready)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a list of findings and nothing else.")
+def doctor(as_json: bool) -> None:
+    """Find what is wrong here, and say how to mend it.
+
+    Looks at versions, machine, telemetry, servers, stores, locks, killed runs, settings and cache; starts and changes
+    nothing. Exit status 1 if something fails; a warning is no failure.
+    """
+    with _one_line_errors():
+        from flows.doctor import examine, summary, told
+
+        findings, width = [], min(shutil.get_terminal_size((140, 24)).columns, 120)
+        for finding in examine(Path.cwd()):
+            findings.append(finding)
+            if not as_json:
+                click.echo(told(finding, width))
+        click.echo(_json(findings) if as_json else f"\n{summary(findings)}")
+    sys.exit(1 if any(finding.verdict == "fail" for finding in findings) else 0)
 
 
 def main() -> None:
@@ -258,7 +369,7 @@ def _stages(
 
         from flows.server import begin
         from tasks.inputs import Inputs
-        from tasks.workspace import home_of
+        from tasks.workspace import check_writable, home_of
 
         inputs = Inputs.now(root)
         console = Console(quiet=as_json, width=None if sys.stdout.isatty() else 140)  # logs have no width
@@ -266,6 +377,7 @@ def _stages(
             pending = begin(home_of(root) / "prefect")  # it starts while the rest is imported
             stack.callback(pending.close)
             workspace = open_workspace(root, params, overrides, inputs)
+            check_writable(workspace.out, workspace.out / "data")
 
             from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
@@ -318,7 +430,7 @@ def _tell(session: "Session", console: "Console", as_json: bool, ready: float, s
     work = sum(cost.wall_s for _, cost in session.costs.values())
     if final is not None:
         console.print()
-        console.print(summary(final))
+        console.print(summary(final, workspace.settings.problem.known_minimum))
         console.print()
         tell(f"files     {workspace.out / 'data'}, pictures in {pictures_folder(workspace)}")
     tell(f"MLflow    run {session.tracker.run_id}: surrogate ui")

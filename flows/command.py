@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -88,24 +88,48 @@ def project(root: Path, params: str | None) -> Iterator[Path]:
 
 def prepare(root: Path, params: str | None) -> None:
     """Makes a folder ready for work; nothing is written where there are no settings."""
-    from tasks.workspace import check_writable, home_of
+    from tasks.workspace import check_writable, home_of, link_command
 
-    settings = _settings_file(root, params)
-    if not settings.is_file():
-        raise BadInput(f"{settings}: expected a settings file, got none; work in a folder that has one, or name it")
+    settings_file(root, params)
     check_writable(root / ".surrogate", home_of(root))
+    link_command(home_of(root))
     quiet(root)
 
 
 def open_workspace(root: Path, params: str | None, overrides: Sequence[str], inputs: "Inputs") -> "Workspace":
     """The workspace of a project's own settings, or of others: `params` and `overrides` as on the command line."""
     from tasks.settings import load_settings
-    from tasks.workspace import Workspace, check_writable
+    from tasks.workspace import Workspace
 
-    settings = load_settings(_settings_file(root, params), overrides)
-    workspace = Workspace.of(root, settings, foreign=bool(params or overrides), inputs=inputs)
-    check_writable(workspace.out, workspace.out / "data")
-    return workspace
+    settings = load_settings(settings_file(root, params), overrides)
+    return Workspace.of(root, settings, foreign=bool(params or overrides), inputs=inputs)
+
+
+def check(workspace: "Workspace", stages: Iterable[str]) -> None:
+    """Finds out before any work is done what the stages would find out.
+
+    Raises:
+        BadInput: the settings name what is not there.
+    """
+    from tasks.keys import STAGES
+
+    settings = workspace.settings
+    if any(STAGES[stage].calls_black_box for stage in stages):
+        _ = workspace.black_box
+        settings.problem.check(workspace.root, 2 * settings.validate.folds)
+    _ = settings.report.figure_maker
+
+
+def settings_file(root: Path, params: str | None) -> Path:
+    """The project's own settings, or others, named as from the working folder.
+
+    Raises:
+        BadInput: there are none.
+    """
+    settings = Path(params) if params else root / "params.yaml"
+    if not settings.is_file():
+        raise BadInput(f"{settings}: expected a settings file, got none; work in a folder that has one, or name it")
+    return settings
 
 
 def quiet(root: Path) -> None:
@@ -120,6 +144,7 @@ def quiet(root: Path) -> None:
     # Not JAX's own limit of the folder's size: a kill between two of its writes stops all later ones.
     drop_oldest(home / COMPILED, MAX_COMPILED_BYTES)
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")  # it is compiled anew
+    warnings.filterwarnings("ignore", "(?s)Hint: Inferred schema contains integer column")  # none of ours is missing
     quiet_environment(home / "prefect")
 
 
@@ -129,10 +154,6 @@ def only_errors() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.engine"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # a failure is told once, by us
-
-
-def _settings_file(root: Path, params: str | None) -> Path:
-    return Path(params) if params else root / "params.yaml"
 
 
 def _not_lost(ignored: "sys.UnraisableHookArgs") -> None:

@@ -163,9 +163,11 @@ def _run(folder: Path, params: str | None, overrides: Sequence[str]) -> str:
     from rich.console import Console
 
     from tasks.inputs import Inputs
+    from tasks.workspace import check_writable
 
     inputs = Inputs.now(folder)  # before the sources are imported
     workspace = open_workspace(folder, params, overrides, inputs)
+    check_writable(workspace.out, workspace.out / "data")
 
     from flows.pipeline import run_stages
     from flows.view import Lines

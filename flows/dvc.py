@@ -6,6 +6,9 @@ import subprocess
 import sys
 import threading
 
+from ruamel.yaml import YAML
+
+from tasks.keys import STAGES
 from tasks.workspace import Workspace
 
 
@@ -30,6 +33,10 @@ class DvcCommitter:
     def __exit__(self, *_: object) -> None:
         self._queue.put(None)
         self._thread.join()
+        if not self.why_not and (missing := _unsaid(self._workspace)):
+            self.trouble.append(
+                f"params.yaml: expected {missing} too, which dvc.yaml names: `dvc repro` needs them said"
+            )
 
     def add(self, stage: str) -> None:
         """Commits a stage whose files have been written."""
@@ -74,3 +81,19 @@ class DvcCommitter:
         if done.returncode:
             line = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             self.trouble.append(f"dvc commit {' '.join(stages)} failed: {line}")
+
+
+def _unsaid(workspace: Workspace) -> str:
+    """The settings that stages read and params.yaml leaves to their defaults, which DVC knows nothing of."""
+    content = YAML(typ="safe", pure=True).load((workspace.root / "params.yaml").read_text(encoding="utf-8"))
+    read = {path for stage in STAGES.values() for path in stage.params}
+
+    def is_said(path: str) -> bool:
+        value = content
+        for key in path.split("."):
+            if not isinstance(value, dict) or key not in value:
+                return False
+            value = value[key]
+        return True
+
+    return ", ".join(sorted(path for path in read if not is_said(path)))

@@ -13,8 +13,9 @@ from prefect.client.schemas.objects import TaskRun
 from prefect.context import SyncClientContext, TagsContext
 from prefect.states import State
 
-from flows.command import server_needed
+from flows.command import check, server_needed
 from flows.dvc import DvcCommitter
+from flows.last_run import note_end, note_stage
 from flows.liveness import mark_crashed, run_tags
 from flows.view import Silent, View
 from surrogate_core.performance.profiler import Cost, measured
@@ -40,7 +41,7 @@ class Session:
     tracker: Tracker
     committer: DvcCommitter
     costs: dict[str, tuple[str, Cost]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # a line each; complete once the run has ended
     on_sigterm: Any = None  # the handler that the process has; None outside the main thread, which alone may set one
 
     def storage(self, stage: str) -> ResultStorage:
@@ -60,9 +61,7 @@ def run_stages(workspace: Workspace, stages: Sequence[str], view: View | None = 
         BadInput: the black box or the figure cannot be found; nothing has been done.
         UserError: the work could not be done. The MLflow run has ended as FAILED.
     """
-    if any(STAGES[stage].calls_black_box for stage in stages):
-        _ = workspace.black_box  # what is missing is told before any work is done
-    _ = workspace.settings.report.figure_maker
+    check(workspace, stages)
     process = dvc_process()
     tracker = Tracker.join(workspace, process) if process else Tracker.start(workspace)
     with ExitStack() as stack:
@@ -73,6 +72,7 @@ def run_stages(workspace: Workspace, stages: Sequence[str], view: View | None = 
         token = _session.set(session)
         stack.callback(_session.reset, token)
         status: Status = "FAILED"
+        reason = ""
         try:
             named = pipeline if len(stages) > 1 else pipeline.with_options(name=stages[0])
             with server_needed(), SyncClientContext.get_or_create() as prefect, tags(*run_tags(workspace.root)):
@@ -82,10 +82,14 @@ def run_stages(workspace: Workspace, stages: Sequence[str], view: View | None = 
         except KeyboardInterrupt:
             status = "KILLED"
             raise
+        except Exception as error:
+            reason = str(error)
+            raise
         finally:
             tracker.end(status)
+            session.notes.append(note_end(workspace, status=status, reason=reason, run_id=tracker.run_id))
     why_not = [committer.why_not] if committer.why_not and not process else []  # DVC itself commits what it runs
-    session.notes = [*tracker.trouble, *committer.trouble, *why_not]
+    session.notes = [*tracker.trouble, *committer.trouble, *dict.fromkeys(filter(None, session.notes)), *why_not]
     return session
 
 
@@ -142,6 +146,7 @@ def _run_stage(stage: str, session: Session) -> None:
     report = read_report(stage, workspace)
     cache: Cache = "hit" if hit else "miss"
     session.costs[stage] = (cache, cost)
+    session.notes.append(note_stage(workspace, stage, key=key, cache=cache, cost=cost, run_id=session.tracker.run_id))
     session.view.end(report, cache, cost)
     session.tracker.publish(report, cache, cost)
 

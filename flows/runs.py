@@ -109,8 +109,8 @@ class Runs:
             _kill_group(self._process)
         with suppress(httpx.HTTPError, ObjectNotFound):
             if client is not None and self.deployment_id is not None:
-                client.pause_deployment(self.deployment_id)
                 self._look_after_work(client, stopping=True)
+                client.pause_deployment(self.deployment_id)
                 self._tell("stopped", "the schedule is paused")
 
     def _scheduled(self, client: SyncPrefectClient, deployment: UUID) -> list[FlowRun]:
@@ -190,9 +190,10 @@ def _cause(status: int) -> str:
 
 
 def _kill_group(process: "subprocess.Popen[bytes]") -> None:
-    """Leaves nothing of a run behind."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    if process.stdin is not None:
+    """Leaves nothing of a run behind; done twice, it does no more, as another process may have got the number."""
+    assert process.stdin is not None
+    if not process.stdin.closed:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
         process.stdin.close()

@@ -18,13 +18,12 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.schedules import Cron, Interval, Schedule
 from prefect.types.entrypoint import EntrypointType
 
-from flows.command import ServerGone, open_workspace, server_needed
+from flows.command import ServerGone, server_needed
 from flows.deployments import scheduled
 from flows.liveness import project_tag
 from flows.runs import Runs, Tell
 from flows.server import ServerUnreachable, prefect_server
 from tasks.errors import BadInput, StageFailed
-from tasks.inputs import Inputs
 from tasks.workspace import home_of
 
 _MIN_INTERVAL = 1.0
@@ -71,17 +70,6 @@ def deployment(
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
     return cast(RunnerDeployment, made)  # no coroutine, outside of one
-
-
-def check(root: Path, params: str | None, overrides: Sequence[str]) -> None:
-    """Finds out now what every run would find out.
-
-    Raises:
-        BadInput: the settings are wrong, or name what is not there.
-    """
-    workspace = open_workspace(root, params, overrides, Inputs.now(root))
-    _ = workspace.black_box
-    _ = workspace.settings.report.figure_maker
 
 
 @contextmanager

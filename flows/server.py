@@ -40,7 +40,7 @@ _RETRIES = "2"  # 6 s
 # psutil counts creation times from the boot time, which follows corrections of the clock.
 _CLOCK_SECONDS = 2.0
 
-_QUIET = {
+QUIET = {
     "DO_NOT_TRACK": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_LEVEL": "WARNING",
@@ -74,7 +74,7 @@ def quiet_environment(home: Path | None = None) -> None:
         home: also keeps Prefect's own files there instead of in ~/.prefect, which its import creates. Not with a
             PREFECT_API_URL, whose key the user's own Prefect home may hold.
     """
-    for name, value in _QUIET.items():
+    for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     if home is not None and not os.environ.get("PREFECT_API_URL"):
         home.mkdir(parents=True, exist_ok=True)
@@ -127,9 +127,9 @@ class PendingServer:
         """Return the server once it answers, or raise ServerUnreachable."""
         began = time.perf_counter()
         if self._given:
-            if trouble := _trouble(self._given):
+            if said := trouble(self._given):
                 raise ServerUnreachable(
-                    f"PREFECT_API_URL: expected a reachable Prefect server, got {trouble} from {self._given}; "
+                    f"PREFECT_API_URL: expected a reachable Prefect server, got {said} from {self._given}; "
                     "start it, or unset the variable to use a local one"
                 )
             return Server(self._given, time.perf_counter() - began, started=False)
@@ -139,7 +139,7 @@ class PendingServer:
             record = _read_record(self._home)
             process = living_process(record.pid, record.created) if record else None
             if record and record.url and process:
-                if not _trouble(record.url):
+                if not trouble(record.url):
                     return Server(record.url, time.perf_counter() - began, started=self._starts > 0)
                 hung_since = hung_since or time.perf_counter()
                 if time.perf_counter() - hung_since > _HUNG_SECONDS:
@@ -211,6 +211,44 @@ def stop(home: Path) -> None:
         _kill_leftovers(home)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What a home's record tells of its server: its process, whether that is alive, and its url once it answers."""
+
+    pid: int
+    alive: bool
+    url: str | None
+
+
+def kept(home: Path) -> Kept | None:
+    """The server that was last started in a home and not stopped; nothing is started or written."""
+    record = _read_record(home)
+    if record is None:
+        return None
+    return Kept(record.pid, living_process(record.pid, record.created) is not None, record.url)
+
+
+def trouble(url: str) -> str | None:
+    """Say why the server whose health is told at `url`/health cannot be used, or None."""
+    try:
+        with ask(url.rstrip("/") + "/health"):
+            return None
+    except urllib.error.HTTPError as error:
+        # Anything else is a server at least: 401 without its key, 503 when busy.
+        return "status 404" if error.code == 404 else None
+    except (OSError, ValueError, http.client.HTTPException):
+        return "no answer"
+
+
+def ask(asked: str | urllib.request.Request) -> BinaryIO:
+    """Open a url, a loopback address never through a proxy."""
+    url = asked if isinstance(asked, str) else asked.full_url
+    local = urllib.parse.urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}
+    proxies = [urllib.request.ProxyHandler({})] if local else []
+    answer: BinaryIO = urllib.request.build_opener(*proxies).open(asked, timeout=_ANSWER_SECONDS)
+    return answer
+
+
 _children: list[subprocess.Popen[bytes]] = []  # keepers outlive this process: kept here, they are not warned about
 
 
@@ -274,20 +312,6 @@ def _locked(path: Path, how: int) -> BinaryIO | None:
     return file
 
 
-def _trouble(url: str) -> str | None:
-    """Say why the server at an API's url cannot be used, or None."""
-    try:
-        local = urllib.parse.urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}
-        proxies = [urllib.request.ProxyHandler({})] if local else []
-        with urllib.request.build_opener(*proxies).open(url.rstrip("/") + "/health", timeout=_ANSWER_SECONDS):
-            return None
-    except urllib.error.HTTPError as error:
-        # Anything else is a server at least: 401 without its key, 503 when busy.
-        return "status 404" if error.code == 404 else None
-    except (OSError, ValueError, http.client.HTTPException):
-        return "no answer"
-
-
 def _direct(server: Server) -> dict[str, str]:
     # Prefect's client would ask an http_proxy for the loopback address.
     if urllib.parse.urlsplit(server.url).hostname != "127.0.0.1":
@@ -321,14 +345,14 @@ def _keep(home: Path, idle: float) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_PROFILE")}
     server = subprocess.Popen(
         [sys.executable, "-P", str(Path(__file__).resolve()), "serve", str(port)],
-        env={**_QUIET, **environment, "PREFECT_HOME": str(home)},
+        env={**QUIET, **environment, "PREFECT_HOME": str(home)},
         stdin=subprocess.PIPE,
     )
     lease = (home / "lease").open("ab")
     try:
         _write_record(home, server.pid, url=None)
         deadline = time.monotonic() + _START_SECONDS
-        while _trouble(url):
+        while trouble(url):
             if server.poll() is not None or time.monotonic() > deadline:
                 sys.exit(1)
             time.sleep(0.2)

@@ -8,6 +8,7 @@ _HOMES = {
     "SearchSpace": "space",
     "Float": "space",
     "Integer": "space",
+    "Categorical": "space",
     "Dataset": "dataset",
     "DataCollector": "collection",
     "collect_data": "collection",

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,26 @@ import numpy as np
 from surrogate_core.dataset import Dataset
 from surrogate_core.evaluation import Evaluator
 from surrogate_core.execution import ExecutorSpec
-from surrogate_core.sampling import Sampling, sample
+from surrogate_core.problems.black_box import call_with, check_signature
+from surrogate_core.sampling import MOST_DRAWN, Sampling, feasible_sample
 from surrogate_core.space import SearchSpace
 
 Progress = Callable[[int, int], None]
+
+
+def design(space: SearchSpace, sampling: Sampling, n_samples: int, seed: int) -> np.ndarray:
+    """Points of a sampling design that meet the space's constraints, (n_samples, d) in the problem's units.
+
+    Raises:
+        ValueError: too few points meet them.
+    """
+    U = feasible_sample(space, sampling, n_samples, seed)
+    if space.constraints and len(U) < (1 if sampling == "grid" else n_samples):
+        raise ValueError(
+            f"constraints: expected {n_samples} points that meet them, got {len(U)} of a design of about {MOST_DRAWN}; "
+            "narrow the bounds to where they are met"
+        )
+    return space.decode(U)
 
 
 def evaluate_points(
@@ -39,16 +56,24 @@ def evaluate_points(
     keys = [f"{label}/{i}/{hashlib.sha256(x.tobytes()).hexdigest()[:16]}" for i, x in enumerate(X)]
     arguments: list[Any] = [space.params(x) for x in X] if keywords else list(X)
     evaluations = evaluator.evaluate(keys, arguments, on_progress)
-    y = [sign * evaluation.value for evaluation in evaluations]
-    status, reason = [e.status for e in evaluations], [e.reason for e in evaluations]
-    return Dataset(X, np.array(y), space, np.array(status), np.array(reason, dtype=str))
+    blank = (np.nan,) * space.n_dims
+    return Dataset(
+        X,
+        np.array([sign * evaluation.value for evaluation in evaluations]),
+        space,
+        np.array([evaluation.status for evaluation in evaluations], dtype=str),
+        np.array([evaluation.reason for evaluation in evaluations], dtype=str),
+        sign * np.array([e.gradient or blank for e in evaluations]).reshape(X.shape),
+        np.array([np.nan if e.noise is None else e.noise for e in evaluations]),
+    )
 
 
 class DataCollector:
     """Collects evaluations of a function within bounds.
 
     Args:
-        function: called with a (d,) array where bounds are given, with keywords where a space is.
+        function: called with a (d,) array where bounds are given; where a space is, with keywords, or with one dict, if
+            it has a single parameter that no variable is named like.
         bounds: (low, high) pairs, or a `SearchSpace`.
         executor: where the function is called; by default here, one call after the other.
     """
@@ -68,8 +93,10 @@ class DataCollector:
         self, n_samples: int, sampling: Sampling = "sobol", seed: int = 0, on_progress: Progress | None = None
     ) -> Dataset:
         """Evaluates the function at the points of a design; a call that fails is a row with its reason."""
-        X = self.space.decode(sample(sampling, n_samples, self.space.n_dims, seed))
-        call = _Keywords(self.function) if self._keywords else self.function
+        X = design(self.space, sampling, n_samples, seed)
+        if self._keywords:
+            check_signature(self.function, self.space.names, getattr(self.function, "__name__", "function"))
+        call = partial(call_with, self.function) if self._keywords else self.function
         with Evaluator(call, self.executor) as evaluator:
             return evaluate_points(
                 evaluator, self.space, X, "collect", keywords=self._keywords, on_progress=on_progress
@@ -91,13 +118,3 @@ def collect_data(
         4
     """
     return DataCollector(function, bounds, executor).collect(n_samples, sampling, seed)
-
-
-class _Keywords:
-    """Calls a function with the entries of one dict; a class, so that it can travel to a process."""
-
-    def __init__(self, function: Callable[..., Any]):
-        self.function = function
-
-    def __call__(self, params: dict[str, Any]) -> Any:
-        return self.function(**params)

@@ -1,12 +1,12 @@
 """Evaluations as a table: points in the problem's units, what came of each, and the space they were drawn from.
 
-X: (n, d); y: (n,), NaN where an evaluation failed. Everything minimizes: y is turned round before it gets here.
+X: (n, d); y: (n,), NaN where there is no value. Everything minimizes: y is turned round before it gets here.
 """
 
 import hashlib
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -15,10 +15,10 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from surrogate_core.space import SearchSpace
+from surrogate_core.space import GRADIENT, SearchSpace
 
-SCHEMA = 1
-STATUSES = ("ok", "failed")
+SCHEMA = 2
+STATUSES = ("ok", "failed", "infeasible", "pending")
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,10 +27,14 @@ class Dataset:
 
     Args:
         X: (n, d) points in the problem's units.
-        y: (n,) values to be minimized; NaN where the status is not ok.
+        y: (n,) values to be minimized; NaN where there is none.
         space: the search space; without one, real variables between the least and greatest value of each column.
-        status: (n,) "ok" or "failed"; by default ok where y is finite.
-        reason: (n,) why a row failed, else "".
+        status: (n,) "ok", "failed", "infeasible" (measured, but a constraint is not met) or "pending" (proposed and not
+            evaluated); by default ok where y is finite, else failed.
+        reason: (n,) why a row is not ok, else "".
+        gradients: (n, d) measured derivatives of y, NaN where there are none; None where no row has any.
+        noise: (n,) standard deviations of y's measurement, NaN where unknown; None where no row's is known.
+        metadata: where the rows are from: JSON values, for people.
 
     Raises:
         ValueError: the shapes do not fit together, or an ok row is not finite.
@@ -41,6 +45,9 @@ class Dataset:
     space: SearchSpace = None  # type: ignore[assignment] # never None once made
     status: np.ndarray = None  # type: ignore[assignment]
     reason: np.ndarray = None  # type: ignore[assignment]
+    gradients: np.ndarray | None = None
+    noise: np.ndarray | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         X, y = np.array(self.X, dtype=float, ndmin=2), np.array(self.y, dtype=float, ndmin=1)
@@ -61,7 +68,12 @@ class Dataset:
         space = _space_of(X) if self.space is None else self.space
         if space.n_dims != X.shape[1]:
             raise ValueError(f"dataset: expected {space.n_dims} columns as in the space, got {X.shape[1]}")
-        values = {"X": X, "y": np.where(status == "ok", y, np.nan), "space": space, "status": status, "reason": reason}
+        measured = (status == "ok") | ((status == "infeasible") & np.isfinite(y))
+        gradients, noise = _known(self.gradients, X.shape, "gradients"), _known(self.noise, y.shape, "noise")
+        if noise is not None and (noise < 0).any():
+            raise ValueError(f"dataset: expected noise >= 0, got {np.nanmin(noise):g}")
+        values = {"X": X, "y": np.where(measured, y, np.nan), "space": space, "status": status, "reason": reason}
+        values |= {"gradients": gradients, "noise": noise}
         for name, value in values.items():
             if isinstance(value, np.ndarray):
                 value.setflags(write=False)
@@ -89,14 +101,16 @@ class Dataset:
         """
         if not (self.status == "ok").any():
             raise ValueError("dataset: expected at least one ok row, got none")
-        return int(np.nanargmin(self.y))
+        return int(np.argmin(np.where(self.status == "ok", self.y, np.inf)))
 
     def take(self, rows: Sequence[int] | np.ndarray) -> "Dataset":
         """The given rows, in the given order."""
-        return Dataset(self.X[rows], self.y[rows], self.space, self.status[rows], self.reason[rows])
+        parts: dict[str, Any] = {name: getattr(self, name)[rows] for name in _COLUMNS}
+        parts |= {name: given[rows] for name in _OPTIONAL if (given := getattr(self, name)) is not None}
+        return Dataset(space=self.space, metadata=self.metadata, **parts)
 
     def append(self, other: "Dataset") -> "Dataset":
-        """These rows, then the other's.
+        """These rows, then the other's; the metadata is that of these.
 
         Raises:
             ValueError: the spaces differ.
@@ -104,15 +118,22 @@ class Dataset:
         if other.space != self.space:
             raise ValueError(f"dataset: expected rows of the same space {self.space}, got {other.space}")
         together = {name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in _COLUMNS}
-        return Dataset(space=self.space, **together)
+        for name, of in _OPTIONAL.items():
+            parts = [getattr(one, name) for one in (self, other)]
+            if any(part is not None for part in parts):
+                blank = [np.full_like(getattr(one, of), np.nan) for one in (self, other)]
+                filled = [b if part is None else part for part, b in zip(parts, blank, strict=True)]
+                together[name] = np.concatenate(filled)
+        return Dataset(space=self.space, metadata=self.metadata, **together)
 
     @cached_property
     def digest(self) -> str:
         """sha256 of the content, whatever file it came from."""
-        space = list(self.space.to_config().items())  # in order: it is that of the columns
-        text = {"space": space, "status": self.status.tolist(), "reason": self.reason.tolist()}
-        content = hashlib.sha256(orjson.dumps([SCHEMA, text, self.X.shape], option=orjson.OPT_SORT_KEYS))
-        for array in (self.X, self.y):
+        optional = {name: given for name in _OPTIONAL if (given := getattr(self, name)) is not None}
+        text = {"space": self.space.to_config(), "status": self.status.tolist(), "reason": self.reason.tolist()}
+        header = [SCHEMA, text, self.X.shape, list(optional), dict(self.metadata)]
+        content = hashlib.sha256(orjson.dumps(header, option=orjson.OPT_SORT_KEYS))
+        for array in (self.X, self.y, *optional.values()):
             content.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
         return content.hexdigest()
 
@@ -120,8 +141,13 @@ class Dataset:
         """The table as parquet; equal content gives equal bytes."""
         columns: dict[str, Any] = {name: self.X[:, i] for i, name in enumerate(self.space.names)}
         columns |= {"objective": pa.array(self.y, from_pandas=True), "status": self.status, "reason": self.reason}
-        about = {"schema": SCHEMA, "space": self.space.to_config(), "digest": self.digest}
-        metadata = {"surrogate": orjson.dumps(about)}
+        if self.noise is not None:
+            columns["noise"] = pa.array(self.noise, from_pandas=True)
+        if self.gradients is not None:
+            for i, name in enumerate(self.space.names):
+                columns[GRADIENT + name] = pa.array(self.gradients[:, i], from_pandas=True)
+        about = {"schema": SCHEMA, "space": self.space.to_config(), "metadata": dict(self.metadata)}
+        metadata = {"surrogate": orjson.dumps({**about, "digest": self.digest}, option=orjson.OPT_SORT_KEYS)}
         sink = io.BytesIO()
         pq.write_table(pa.table(columns).replace_schema_metadata(metadata), sink)
         return sink.getvalue()
@@ -141,17 +167,37 @@ class Dataset:
             X = np.column_stack([table[name].to_numpy() for name in space.names])
             y = table["objective"].to_numpy()
             status, reason = table["status"].to_pylist(), table["reason"].to_pylist()
+            derivatives = [GRADIENT + name for name in space.names]
+            gradients, noise = None, None
+            if derivatives[0] in table.column_names:
+                gradients = np.column_stack([table[name].to_numpy() for name in derivatives])
+            if "noise" in table.column_names:
+                noise = table["noise"].to_numpy()
         except (pa.ArrowException, OSError, AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"dataset: expected a parquet table written by this project, got {error}") from error
         if about.get("schema") != SCHEMA:
             raise ValueError(f"dataset: expected a table of schema {SCHEMA}, got {about.get('schema')!r}")
-        made = cls(X, y, space, np.array(status, dtype=str), np.array(reason, dtype=str))
+        kept = {"gradients": gradients, "noise": noise, "metadata": about.get("metadata", {})}
+        made = cls(X, y, space, np.array(status, dtype=str), np.array(reason, dtype=str), **kept)
         if about.get("digest") != made.digest:
             raise ValueError("dataset: expected the content that was written, got a table whose digest does not agree")
         return made
 
 
 _COLUMNS = ("X", "y", "status", "reason")
+_OPTIONAL = {"gradients": "X", "noise": "y"}  # and what each has the shape of
+
+
+def _known(given: Any, shape: tuple[int, ...], name: str) -> np.ndarray | None:
+    """An optional array, None where nothing in it is known."""
+    if given is None:
+        return None
+    array = np.array(given, dtype=float)
+    if array.shape != shape:
+        raise ValueError(f"dataset: expected {name} of shape {shape}, got {array.shape}")
+    if np.isinf(array).any():
+        raise ValueError(f"dataset: expected finite {name}, got infinity")
+    return None if np.isnan(array).all() else array
 
 
 def _space_of(X: np.ndarray) -> SearchSpace:

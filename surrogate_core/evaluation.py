@@ -6,67 +6,18 @@ A call is known by its key. What the journal has ended is not called again, so a
 from __future__ import annotations
 
 import math
-import numbers
 import reprlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any, Literal, Self
-
-import numpy as np
+from typing import Any, Self
 
 from surrogate_core.execution import ExecutorSpec, Outcome, Pool, open_pool
 from surrogate_core.journal import Journal
+from surrogate_core.measurement import Evaluation, interpret
+from surrogate_core.output_log import OutputLog
 
 _PROCESSES = ExecutorSpec()
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What one point gave: a finite value, or NaN and one line that says why."""
-
-    value: float
-    status: Literal["ok", "failed"]
-    reason: str = ""
-
-    def to_record(self) -> dict[str, Any]:
-        """The same as JSON values, for the journal: a failure's value is None."""
-        value = self.value if self.status == "ok" else None
-        return {"value": value, "status": self.status, "reason": self.reason}
-
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Self:
-        """The evaluation that `to_record` wrote."""
-        value = math.nan if record["value"] is None else record["value"]
-        return cls(value, record["status"], record["reason"])
-
-
-def interpret(returned: Any) -> float:
-    """The number in what a black box returned: a real number, or a dict with one under "value".
-
-    Raises:
-        TypeError: it is something else, such as a bool, a string or an array that is not 0-d.
-        ValueError: it is NaN or infinite.
-
-    >>> interpret({"value": 2, "noise": 0.1})
-    2.0
-    """
-    value = returned
-    if isinstance(value, dict):
-        if "value" not in value:
-            raise TypeError(f"{_EXPECTED}, got a dict with the keys {reprlib.repr(list(value))}")
-        value = value["value"]
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value[()]
-    elif hasattr(value, "__array__") and getattr(value, "shape", None) == () and not isinstance(value, np.generic):
-        value = np.asarray(value)[()]  # a 0-d array of JAX or torch
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{_EXPECTED}, got {_description(value)}")
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"not a finite number: {number}")
-    return number
 
 
 class Evaluator:
@@ -78,6 +29,7 @@ class Evaluator:
         timeout: seconds after which a call is stopped and has failed; processes only.
         retries: how many more times a failed call is tried.
         journal: what remembers calls by their keys; None remembers nothing.
+        output: where processes print; None for this process's standard error.
 
     Attributes:
         n_calls: how many calls were really made, each try counted.
@@ -91,6 +43,7 @@ class Evaluator:
         timeout: float | None = None,
         retries: int = 0,
         journal: Journal | None = None,
+        output: OutputLog | None = None,
     ) -> None:
         if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
             raise ValueError(f"retries: expected an integer >= 0, got {retries!r}")
@@ -101,6 +54,7 @@ class Evaluator:
         self._timeout = timeout
         self._retries = retries
         self._journal = journal
+        self._output = output
         self._pool: Pool | None = None
         self._stack = ExitStack()
 
@@ -169,13 +123,15 @@ class Evaluator:
 
         def on_end(i: int, outcome: Outcome) -> None:
             if outcome.status == "ok":
-                finish(keys[i], Evaluation(outcome.value, "ok"))
+                finish(keys[i], outcome.value)
             elif n_tries > self._retries:
                 tries = f" (after {n_tries} tries)" if n_tries > 1 else ""
                 finish(keys[i], Evaluation(math.nan, "failed", outcome.reason + tries))
 
         if self._pool is None:
-            self._pool = self._stack.enter_context(open_pool(self._measure, self._executor, self._timeout))
+            self._pool = self._stack.enter_context(
+                open_pool(self._measure, self._executor, self._timeout, self._output)
+            )
         self._pool.run(list(calls.values()), on_start, on_end)
 
 
@@ -186,16 +142,5 @@ class _Measure:
         self.function = function
         self.__name__ = getattr(function, "__name__", type(function).__name__)  # for messages about the function
 
-    def __call__(self, argument: Any) -> float:
-        return interpret(self.function(argument))
-
-
-_EXPECTED = "a black box must return a real number or a dict with 'value'"
-
-
-def _description(value: Any) -> str:
-    if value is None:
-        return "None"
-    if getattr(value, "shape", ()) != ():
-        return f"{type(value).__name__} of shape {tuple(value.shape)}"
-    return f"{type(value).__name__} {reprlib.repr(value)}"
+    def __call__(self, argument: Any) -> Evaluation:
+        return interpret(self.function(argument), argument)

@@ -26,6 +26,8 @@ from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
 from typing import Any, Literal, get_args
 
+from surrogate_core.output_log import OutputLog
+
 Kind = Literal["serial", "threads", "processes"]
 _SPAWN = multiprocessing.get_context("spawn")
 _SPAWN_LOCK = threading.Lock()
@@ -123,13 +125,19 @@ class Pool(ABC):
 
 
 @contextmanager
-def open_pool(function: Callable[[Any], Any], spec: ExecutorSpec, timeout: float | None = None) -> Iterator[Pool]:
+def open_pool(
+    function: Callable[[Any], Any],
+    spec: ExecutorSpec,
+    timeout: float | None = None,
+    output: OutputLog | None = None,
+) -> Iterator[Pool]:
     """A pool that is open for the length of a `with`; its workers are started when they are first needed.
 
     Args:
         function: called with one argument; for processes it must be picklable.
         spec: where calls are made.
         timeout: seconds after which a call is stopped, not counting its worker's start; processes only.
+        output: where the processes' standard output and error go; None for this process's standard error.
 
     Raises:
         ValueError: the function or the timeout does not go with the executor.
@@ -146,7 +154,7 @@ def open_pool(function: Callable[[Any], Any], spec: ExecutorSpec, timeout: float
     elif spec.kind == "threads":
         pool = _ThreadPool(function, n_workers)
     else:
-        pool = _ProcessPool(_pickled(function), n_workers, timeout)
+        pool = _ProcessPool(_pickled(function), n_workers, timeout, output)
     try:
         yield pool
     finally:
@@ -199,8 +207,9 @@ class _ThreadPool(Pool):
 
 
 class _ProcessPool(Pool):
-    def __init__(self, pickled: bytes, n_workers: int, timeout: float | None) -> None:
+    def __init__(self, pickled: bytes, n_workers: int, timeout: float | None, output: OutputLog | None) -> None:
         self._pickled = pickled
+        self._output = output
         self._n_workers = n_workers
         self._timeout = math.inf if timeout is None else timeout
         self._workers: list[_Worker] = []
@@ -211,7 +220,7 @@ class _ProcessPool(Pool):
         try:
             while n_unfinished:
                 while len(self._workers) < min(self._n_workers, n_unfinished):
-                    self._workers.append(_Worker(self._pickled))
+                    self._workers.append(_Worker(self._pickled, self._output))
                 for worker in self._workers:
                     if waiting and worker.is_idle:
                         i, argument = waiting.popleft()
@@ -262,15 +271,19 @@ class _ProcessPool(Pool):
 class _Worker:
     """The parent's side of a process: it starts, says that it is ready, then is idle or has a task."""
 
-    def __init__(self, pickled: bytes) -> None:
+    def __init__(self, pickled: bytes, output: OutputLog | None) -> None:
         self.is_ready = False
         self.task: int | None = None
         self.deadline = math.inf
         self.connection, theirs = _SPAWN.Pipe()
-        self.process = _SPAWN.Process(target=_serve, args=(theirs,), daemon=True)
+        printed, printing = _SPAWN.Pipe(duplex=False) if output else (None, None)
+        self.process = _SPAWN.Process(target=_serve, args=(theirs, printing), daemon=True)
         with _worker_surroundings():
             self.process.start()
         theirs.close()  # or its death would not be seen as the end of the pipe
+        if output is not None and printed is not None and printing is not None:
+            printing.close()
+            output.follow(printed)
         self._send(pickled)
 
     @property
@@ -307,12 +320,15 @@ class _Worker:
         self.connection.close()
 
 
-def _serve(connection: Connection) -> None:
+def _serve(connection: Connection, printing: Connection | None) -> None:
     """What a worker does: fetch the function, say that it is ready, then answer each argument until the pipe ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.setpgrp()
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    if printing is not None:
+        os.dup2(printing.fileno(), 2)
+        printing.close()
     os.dup2(2, 1)  # the parent's standard output may be JSON for a program
     sys.stdout = sys.stderr
     if os.getcwd() not in sys.path:

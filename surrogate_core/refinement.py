@@ -80,6 +80,8 @@ def refine(
         rows = evaluate(number, X)
         done.append(Round(rows, fitted.predict(X), lower, upper, kappa))
         dataset = dataset.append(rows)
+        if rows.ok.n_samples == 0:  # nothing was learned
+            continue
         fitted = fit_or_standardize(fitted.spec, dataset, jax.random.fold_in(jax.random.key(seed), number))
     return Refinement(tuple(done), fitted)
 
@@ -99,6 +101,8 @@ def propose(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The points to evaluate next, the first of them the minimizer of the prediction.
 
+    A point whose nearest row failed is passed over where there is another: failures have regions of their own.
+
     Returns:
         X: (q, d) in the problem's units, with q <= n: a discrete space may have fewer that are new.
         kappa: (q,) how far each explores.
@@ -110,8 +114,23 @@ def propose(
     chosen, weights = np.empty((0, dataset.n_dims)), []
     for kappa, points in zip(kappas, optimizer.candidates(fitted, kappas, best, seed), strict=True):
         valid = dataset.space.encode(dataset.space.decode(points))  # on the steps of the space
-        new = np.flatnonzero(distinct(valid, known, FRESH) & distinct(valid, chosen, APART))
+        fresh = distinct(valid, known, FRESH) & distinct(valid, chosen, APART)
+        new = np.flatnonzero(fresh & dataset.space.is_feasible(dataset.space.decode(valid)))
         if len(new):
-            chosen = np.vstack([chosen, valid[new[0]]])
+            promising = new[_is_promising(valid[new], dataset)]
+            chosen = np.vstack([chosen, valid[promising[0] if len(promising) else new[0]]])
             weights.append(kappa)
     return dataset.space.decode(chosen), np.array(weights)
+
+
+def _is_promising(points: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Which unit-cube points, (n, d), are no closer to a row that failed or is infeasible than to one that is ok."""
+    useless = (dataset.status == "failed") | (dataset.status == "infeasible")
+    if not useless.any():
+        return np.ones(len(points), dtype=bool)
+
+    def nearest(rows: np.ndarray) -> np.ndarray:
+        others = dataset.space.encode(dataset.X[rows])
+        return np.linalg.norm(points[:, None] - others[None], axis=-1).min(axis=1)
+
+    return nearest(dataset.status == "ok") <= nearest(useless)

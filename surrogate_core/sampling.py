@@ -5,6 +5,11 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from surrogate_core.space import SearchSpace
+
+MOST_DRAWN = 2**18
+"""Points among which those that meet the constraints are looked for."""
+
 Sampling = Literal["sobol", "latin_hypercube", "random", "grid"]
 
 
@@ -28,6 +33,25 @@ def sample(sampling: Sampling, n_samples: int, n_dims: int, seed: int) -> np.nda
     if n_samples < 1:
         raise ValueError(f"n_samples: expected an integer >= 1, got {n_samples!r}")
     return _DESIGNS[sampling](n_samples, n_dims, seed)
+
+
+def feasible_sample(space: SearchSpace, sampling: Sampling, n_samples: int, seed: int) -> np.ndarray:
+    """The first points of a design that meet the space's constraints; where it has none, those of `sample`.
+
+    Returns:
+        (n, d) in [0, 1]; n is below n_samples for a grid, and where so few meet the constraints among as many as are
+        looked at.
+    """
+    n, meets = n_samples, np.empty((0, space.n_dims))
+    while n <= MOST_DRAWN:
+        U = sample(sampling, n, space.n_dims, seed)
+        if not space.constraints:
+            return U
+        meets = U[space.is_feasible(space.decode(U))]
+        if len(meets) >= n_samples or (sampling == "grid" and len(meets)):
+            break
+        n *= 4
+    return meets[:n_samples]
 
 
 def _sobol(n: int, d: int, seed: int) -> np.ndarray:

@@ -1,15 +1,21 @@
-"""The search space: named variables in the problem's own units, and their encoding to and from the unit cube.
+"""The search space: named variables in the problem's own units, their encoding to and from the unit cube, constraints.
 
-Notation: X: (n, d) in the problem's units; U: (n, d) in [0, 1]. A stepped variable with m levels owns m equal bins of
-the unit interval, so that every level is equally likely to be sampled, and encodes to the middle of its bin.
+Notation: X: (n, d) in the problem's units, where a choice is its place among the choices; U: (n, d) in [0, 1]. A
+variable with m levels or choices owns m equal bins of the unit interval, so that every one is equally likely to be
+sampled, and encodes to the middle of its bin.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+
+from surrogate_core.constraints import Constraint
+
+Value = float | int | str | bool
+"""Of a parameter, as a black box gets it."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +37,18 @@ class _Variable(ABC):
         """Derivative of `encode` at x, of the continuous relaxation where the variable has steps."""
 
     @abstractmethod
-    def param(self, x: float) -> float | int:
-        """The value as the black box gets it."""
+    def param(self, x: float) -> Value:
+        """The value as the black box gets it, of one in X."""
+
+    def column(self, value: Value) -> float:
+        """The inverse of `param`.
+
+        Raises:
+            ValueError: the value is none of the variable's kind.
+        """
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+            raise ValueError(f"expected a number, got {value!r}")
+        return float(value)
 
     def to_config(self) -> dict[str, Any]:
         return {"type": self.kind, **asdict(self)}
@@ -137,36 +153,98 @@ class Integer(_Variable):
         return (self.high - self.low) // self.step + 1
 
 
-Variable = Float | Integer
-RESERVED = frozenset({"objective", "status", "reason"})  # the other columns of a dataset
-VARIABLES: dict[str, type[Float] | type[Integer]] = {v.kind: v for v in (Float, Integer)}
+@dataclass(frozen=True, eq=False)
+class Categorical(_Variable):
+    """One of several choices without an order: texts, numbers or booleans."""
+
+    choices: Sequence[Value]
+    kind: ClassVar[str] = "categorical"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.choices, str) or not isinstance(self.choices, Sequence):
+            raise ValueError(f"choices: expected a list, got {self.choices!r}")
+        choices = tuple(c.item() if isinstance(c, np.generic) else c for c in self.choices)
+        for choice in choices:
+            if not isinstance(choice, str | bool | int | float) or choice != choice:
+                raise ValueError(f"choices: expected texts, numbers or booleans, got {choice!r}")
+        if len(choices) < 2 or len(set(choices)) < len(choices):
+            raise ValueError(f"choices: expected at least two, all distinct, got {list(choices)!r}")
+        object.__setattr__(self, "choices", choices)
+
+    @property
+    def low(self) -> int:
+        return 0
+
+    @property
+    def high(self) -> int:
+        return len(self.choices) - 1
+
+    def encode(self, x: np.ndarray) -> np.ndarray:
+        return (x + 0.5) / len(self.choices)
+
+    def decode(self, u: np.ndarray) -> np.ndarray:
+        return np.minimum(np.floor(np.clip(u, 0.0, 1.0) * len(self.choices)), self.high)
+
+    def slope(self, x: np.ndarray) -> np.ndarray:
+        return np.zeros_like(x)
+
+    def param(self, x: float) -> Value:
+        return self.choices[round(x)]
+
+    def column(self, value: Value) -> float:
+        if value not in self.choices:
+            raise ValueError(f"expected one of {', '.join(map(repr, self.choices))}, got {value!r}")
+        return float(self.choices.index(value))
+
+    def to_config(self) -> dict[str, Any]:
+        return {"type": self.kind, "choices": list(self.choices)}
+
+    def __eq__(self, other: object) -> bool:  # to Python 1, 1.0 and True are equal, to a black box they are not
+        return isinstance(other, Categorical) and repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+
+Variable = Float | Integer | Categorical
+RESERVED = frozenset({"objective", "status", "reason", "noise"})  # the other columns of a dataset
+GRADIENT = "gradient."  # begins those of derivatives
+VARIABLES: dict[str, type[Float] | type[Integer] | type[Categorical]] = {
+    v.kind: v for v in (Float, Integer, Categorical)
+}
 
 
 class SearchSpace:
-    """An ordered set of named variables; immutable, hashable and comparable.
+    """An ordered set of named variables and the constraints between them; immutable, hashable and comparable.
 
     Args:
         variables: name to variable, in the order of the columns of X.
+        constraints: what `Constraint` takes: expressions, names of functions, or functions.
 
     Raises:
-        ValueError: there is no variable, or a name is one that datasets use for themselves.
+        ValueError: there is no variable, a name is one that datasets use for themselves, or a constraint is none.
 
     Example:
-        >>> space = SearchSpace({"x": Float(0, 10), "n": Integer(1, 4)})
+        >>> space = SearchSpace({"x": Float(0, 10), "kind": Categorical(["a", "b"])}, ["x <= 8"])
         >>> space.decode([[0.5, 0.99]]).tolist()
-        [[5.0, 4.0]]
-        >>> space.params([5.0, 4.0])
-        {'x': 5.0, 'n': 4}
+        [[5.0, 1.0]]
+        >>> space.params([5.0, 1.0])
+        {'x': 5.0, 'kind': 'b'}
+        >>> space.is_feasible([[5.0, 1.0], [9.0, 0.0]]).tolist()
+        [True, False]
     """
 
-    def __init__(self, variables: Mapping[str, Variable]):
+    def __init__(
+        self, variables: Mapping[str, Variable], constraints: Sequence[str | Callable[..., Any] | Constraint] = ()
+    ):
         if not variables:
             raise ValueError("space: expected at least one variable, got none")
-        if taken := RESERVED & set(variables):
+        if taken := [name for name in variables if name in RESERVED or name.startswith(GRADIENT)]:
             raise ValueError(
-                f"space: expected names other than {', '.join(sorted(RESERVED))}, got {sorted(taken)[0]!r}"
+                f"space: expected names other than {', '.join(sorted(RESERVED))} and {GRADIENT}*, got {taken[0]!r}"
             )
         self._items = tuple(variables.items())
+        self.constraints = tuple(_constraint(of, i, variables) for i, of in enumerate(constraints))
 
     @classmethod
     def from_bounds(cls, bounds: Sequence[tuple[float, float]]) -> "SearchSpace":
@@ -181,13 +259,22 @@ class SearchSpace:
         return cls(variables)
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Mapping[str, Any]]) -> "SearchSpace":
+    def from_config(cls, config: Mapping[str, Any]) -> "SearchSpace":
         """The inverse of `to_config`."""
-        return cls({name: VARIABLES[v["type"]](**{k: v[k] for k in v if k != "type"}) for name, v in config.items()})
+        made = {name: VARIABLES[v["type"]](**{k: v[k] for k in v if k != "type"}) for name, v in config["variables"]}
+        return cls(made, config["constraints"])
 
-    def to_config(self) -> dict[str, dict[str, Any]]:
-        """A JSON-able description, from which `from_config` makes the same space."""
-        return {name: variable.to_config() for name, variable in self._items}
+    def to_config(self) -> dict[str, list[Any]]:
+        """A JSON-able description, from which `from_config` makes the same space.
+
+        Raises:
+            ValueError: a constraint is a function, which cannot be written down; its name could.
+        """
+        for constraint in self.constraints:
+            if not isinstance(constraint.of, str):
+                raise ValueError(f"constraints: expected an expression or 'package.module:name', got {constraint}")
+        variables = [[name, variable.to_config()] for name, variable in self._items]  # a list: their order counts
+        return {"variables": variables, "constraints": [constraint.of for constraint in self.constraints]}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -206,6 +293,11 @@ class SearchSpace:
         """(d, 2): low and high of each variable."""
         return np.array([(v.low, v.high) for v in self.variables], dtype=float)
 
+    @property
+    def n_choices(self) -> np.ndarray:
+        """(d,): how many choices each variable has; 0 where it is a number."""
+        return np.array([len(v.choices) if isinstance(v, Categorical) else 0 for v in self.variables], dtype=float)
+
     def encode(self, X: Any) -> np.ndarray:
         """Unit-cube coordinates of points in the problem's units, (d,) or (n, d)."""
         return self._columns(X, lambda variable, column: variable.encode(column))
@@ -218,11 +310,53 @@ class SearchSpace:
         """dU/dX at points in the problem's units, (d,) or (n, d), by which a unit-cube gradient is multiplied."""
         return self._columns(X, lambda variable, column: variable.slope(column))
 
-    def params(self, x: Sequence[float] | np.ndarray) -> dict[str, float | int]:
+    def params(self, x: Sequence[float] | np.ndarray) -> dict[str, Value]:
         """One point in the problem's units, (d,), as the keywords that a black box is called with."""
         if np.shape(x) != (self.n_dims,):
             raise ValueError(f"point: expected shape ({self.n_dims},), got {np.shape(x)}")
         return {name: variable.param(value) for (name, variable), value in zip(self._items, x, strict=True)}
+
+    def point(self, params: Mapping[str, Value]) -> np.ndarray:
+        """The inverse of `params`: (d,).
+
+        Raises:
+            ValueError: a parameter is missing, unknown, or no value of its variable.
+        """
+        if set(params) != set(self.names):
+            raise ValueError(f"params: expected {', '.join(self.names)}, got {', '.join(map(str, params))}")
+        x = []
+        for name, variable in self._items:
+            try:
+                x.append(variable.column(params[name]))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+        return np.array(x)
+
+    def is_feasible(self, X: Any) -> np.ndarray:
+        """Which points in the problem's units, (d,) or (n, d), meet all constraints: scalar or (n,)."""
+        return self.violation(X) <= 0
+
+    def violation(self, X: Any) -> np.ndarray:
+        """How far each point is from meeting the constraint that it meets least; all are met where it is <= 0."""
+        rows = np.atleast_2d(np.asarray(X, dtype=float))
+        c = np.full((len(self.constraints) + 1, len(rows)), -np.inf)
+        for i, constraint in enumerate(self.constraints):
+            if constraint.is_expression:
+                c[i] = constraint.of_columns(self._numbers(rows)) if len(rows) else 0.0
+            else:
+                c[i] = [constraint.of_params(self.params(row)) for row in rows]
+        worst = np.where(np.isnan(c).any(axis=0), np.inf, c.max(axis=0))
+        return worst.reshape(np.shape(X)[:-1])
+
+    def _numbers(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Columns of values by name; of a categorical variable its choices, where they are numbers."""
+        numbers = {}
+        for i, (name, variable) in enumerate(self._items):
+            if not isinstance(variable, Categorical):
+                numbers[name] = rows[:, i]
+            elif _is_numeric(variable):
+                numbers[name] = np.array(variable.choices, dtype=float)[rows[:, i].astype(int)]
+        return numbers
 
     def _columns(self, points: Any, convert: Any) -> np.ndarray:
         points = np.asarray(points, dtype=float)
@@ -232,13 +366,32 @@ class SearchSpace:
         return np.stack(columns, axis=-1)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, SearchSpace) and self._items == other._items
+        return isinstance(other, SearchSpace) and (self._items, self.constraints) == (other._items, other.constraints)
 
     def __hash__(self) -> int:
-        return hash(self._items)
+        return hash((self._items, self.constraints))
 
     def __repr__(self) -> str:
-        return f"SearchSpace({dict(self._items)})"
+        constraints = f", {[str(constraint) for constraint in self.constraints]}" if self.constraints else ""
+        return f"SearchSpace({dict(self._items)}{constraints})"
+
+
+def _constraint(of: Any, place: int, variables: Mapping[str, Variable]) -> Constraint:
+    try:
+        constraint = of if isinstance(of, Constraint) else Constraint(of)
+        if not isinstance(constraint.of, str) and not callable(constraint.of):
+            raise ValueError(f"expected an expression or a function, got {of!r}")
+        for name in sorted(constraint.names):
+            variable = variables.get(name)
+            if variable is None or (isinstance(variable, Categorical) and not _is_numeric(variable)):
+                raise ValueError(f"expected numeric variables of the space, got {name!r} in {of!r}")
+    except ValueError as error:
+        raise ValueError(f"constraints[{place}]: {error}") from error
+    return constraint
+
+
+def _is_numeric(variable: Categorical) -> bool:
+    return all(isinstance(choice, int | float) for choice in variable.choices)
 
 
 def _coerce(variable: _Variable, kind: type[float] | type[int], *names: str) -> None:

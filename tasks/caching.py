@@ -10,12 +10,9 @@ import contextlib
 import hashlib
 import logging
 import os
-import re
-import shutil
 import stat
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -30,12 +27,9 @@ from pydantic import Field, PrivateAttr
 
 from surrogate_core.atomic import TEMPORARY, write_file
 from tasks.files import StageFiles, check_files
-from tasks.workspace import COMPILED, JOURNALS, MAX_COMPILED_BYTES, RESULTS
-
-MAX_BYTES = 1_000_000_000
+from tasks.records import MAX_BYTES, RECORD, records
 
 _SERIALIZER: Final = "surrogate-files"
-_RECORD = re.compile(r"(?P<stage>[a-z][a-z0-9_]*)-(?P<key>[0-9a-f]{16,128})")
 _ABANDONED_SECONDS = 3600.0
 
 _logger = logging.getLogger("surrogate.cache")
@@ -126,7 +120,7 @@ class ResultStorage(LocalFileSystem):
 
     def _record_file(self, path: str) -> Path:
         file = self._resolve_path(path)
-        if not _RECORD.fullmatch(file.name):
+        if not RECORD.fullmatch(file.name):
             raise ValueError(f"cached result: expected a name like fit-0123456789abcdef, got {file.name!r}")
         return file
 
@@ -136,9 +130,9 @@ class ResultStorage(LocalFileSystem):
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - leftover.stat().st_mtime > _ABANDONED_SECONDS:
                     leftover.unlink()
-        records = sorted(_records(folder), key=lambda record: record[1].st_mtime_ns)
-        total = sum(status.st_size for _, status in records)
-        for file, status in records:
+        found = sorted(records(folder), key=lambda record: record[1].st_mtime_ns)
+        total = sum(status.st_size for _, status in found)
+        for file, status in found:
             if total <= self.max_bytes:
                 break
             if file.name != keep:
@@ -176,7 +170,7 @@ stage_policy = CacheKeyFnPolicy(cache_key_fn=_record_name, isolation_level=Isola
 
 def stage_options(stage: str) -> dict[str, Any]:
     """Return the keyword arguments for `@task(...)` of a cached stage, whose function takes a parameter named `key`."""
-    if not _RECORD.fullmatch(f"{stage}-{'0' * 16}"):
+    if not RECORD.fullmatch(f"{stage}-{'0' * 16}"):
         raise ValueError(f"stage: expected lower-case letters, digits and underscores, got {stage!r}")
     return {
         "name": stage,
@@ -205,7 +199,7 @@ def call_cached(
     Raises:
         Whatever the task raised.
     """
-    if not _RECORD.fullmatch(f"{task.name}-{key}"):
+    if not RECORD.fullmatch(f"{task.name}-{key}"):
         raise ValueError(f"key: expected 16 to 128 hexadecimal digits, got {key!r}")
     bound = task.with_options()
     # Given to with_options, a storage that is not saved on the server is refused; the engine itself takes any.
@@ -219,45 +213,9 @@ def call_cached(
     return files, state.name == "Cached"
 
 
-def cache_stats(home: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
-    """Return what is kept in a project's home: the records in all and by stage, bytes and limits, journals."""
-    records = list(_records(home / RESULTS))
-    stages = sorted(_RECORD.fullmatch(file.name)["stage"] for file, _ in records)  # type: ignore[index]
-    return {
-        "entries": len(records),
-        "bytes": sum(status.st_size for _, status in records),
-        "limit": max_bytes,
-        "stages": dict(Counter(stages)),
-        "compiled_bytes": sum(file.stat().st_size for file in (home / COMPILED).rglob("*") if file.is_file()),
-        "compiled_limit": MAX_COMPILED_BYTES,
-        "journals": len(list((home / JOURNALS).glob("*.jsonl"))),
-    }
-
-
-def clear_cache(home: Path, *, checkpoints: bool = False) -> dict[str, int]:
-    """Remove every record and all compiled code, with `checkpoints` the journals too; return how many there were.
-
-    Files that are not ours are left alone.
-    """
-    folder = home / RESULTS
-    records = [file for file, _ in _records(folder)]
-    journals = list((home / JOURNALS).glob("*.jsonl")) if checkpoints else []
-    for file in (*records, *folder.glob(f"{TEMPORARY}*"), *journals):
-        file.unlink(missing_ok=True)
-    shutil.rmtree(home / COMPILED, ignore_errors=True)
-    return {"results": len(records), "journals": len(journals)}
-
-
 def _is_no_complaint_about_failures(record: logging.LogRecord) -> bool:
     # Prefect tries to persist a failed task's exception too, which our serializer refuses, as it should.
     return not record.getMessage().startswith("Failed to write result: Failed to serialize object")
-
-
-def _records(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    for file in folder.iterdir() if folder.is_dir() else ():
-        with contextlib.suppress(FileNotFoundError):
-            if _RECORD.fullmatch(file.name) and stat.S_ISREG((status := file.lstat()).st_mode):
-                yield file, status
 
 
 def _seal(name: str, files: bytes) -> bytes:

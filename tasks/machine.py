@@ -5,6 +5,9 @@ import platform
 from functools import cache
 from pathlib import Path
 
+SETTINGS = ("XLA_FLAGS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""Environment variables that results may differ with."""
+
 
 @cache
 def machine() -> dict[str, str]:
@@ -15,5 +18,5 @@ def machine() -> dict[str, str]:
         lines = cpu.read_text(encoding="utf-8", errors="replace").splitlines()
         features = next((line for line in lines if line.lower().startswith(("flags", "features"))), features)
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    settings = {name: os.environ.get(name, "") for name in ("XLA_FLAGS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    settings = {name: os.environ.get(name, "") for name in SETTINGS}
     return {"architecture": platform.machine(), "features": features, "threads": str(threads), **settings}

@@ -48,16 +48,18 @@ def _collect(workspace: Workspace) -> Report:
     rows = read_dataset(workspace, DATASET)
     sign = workspace.settings.problem.sign
     best = float(sign * rows.y[rows.best_index])
-    n_failed = int((rows.status == "failed").sum())
-    failed = f", {n_failed} failed ({rows.reason[rows.status == 'failed'][0]})" if n_failed else ""
+    counts = {status: int((rows.status == status).sum()) for status in ("failed", "infeasible")}
+    told = [f", {n} {status} ({rows.reason[rows.status == status][0]})" for status, n in counts.items() if n]
+    told += [f"; {line}" if name == "rows" else f"; {name}: {line}" for name, line in rows.metadata.items()]
     metrics = {
         "n_samples": rows.n_samples,
-        "n_failed": n_failed,
+        "n_failed": counts["failed"],
+        "n_infeasible": counts["infeasible"],
         "best_sample": best,
         "mean": float(sign * rows.ok.y.mean()),
         "std": float(rows.ok.y.std()),
     }
-    return Report("collect", f"{rows.n_samples} samples, the best {best:.4g}{failed}", metrics)
+    return Report("collect", f"{rows.n_samples} samples, the best {best:.4g}{''.join(told)}", metrics)
 
 
 def _fit(workspace: Workspace) -> Report:
@@ -89,8 +91,12 @@ def _validate(workspace: Workspace) -> Report:
 def _optimize(workspace: Workspace) -> Report:
     found = read_json(workspace, OPTIMUM)
     evaluations = read_dataset(workspace, EVALUATIONS)
-    metrics = _numbers(found, ("measured", "promised", "lower", "upper", "gain", "n_evaluations", "n_failed"))
-    line = f"{evaluations.n_samples} evaluations, {found['best_sample']['measured']:.4g} → {found['measured']:.4g}"
+    metrics = _numbers(found, _OUTCOME)
+    if (evaluations.status == "pending").any():
+        line = f"{evaluations.n_samples} designs proposed, none measured: there is only a table; {_outcome(found)}"
+    else:
+        best_sample, measured = found["best_sample"]["measured"], found["measured"]
+        line = f"{evaluations.n_samples} evaluations, {best_sample:.4g} → {measured:.4g}"
     return Report(
         "optimize",
         line,
@@ -108,7 +114,7 @@ def _tune(workspace: Workspace) -> Report:
         "challenger_is_better": float(found["challenger_is_better"]),
         "n_trials": len(found["trials"]),
         "n_duplicates": found["n_duplicates"],
-        **_numbers(final, ("measured", "promised", "lower", "upper", "gain", "n_evaluations", "n_failed"), "final."),
+        **_numbers(final, _OUTCOME, "final."),
     }
     verdict = "a better spec" if found["challenger_is_better"] else "the champion stays"
     figures: dict[str, Callable[[], Figure]] = {"trials": lambda: pictures.trials(found)}
@@ -116,8 +122,17 @@ def _tune(workspace: Workspace) -> Report:
     if draw is not None:
         designs = {"best sample": final["best_sample"]["params"], "optimized design": final["params"]}
         figures["designs"] = lambda: draw(designs)
-    line = f"{len(found['trials'])} specs, {verdict}; measured {final['measured']:.4g}"
+    line = f"{len(found['trials'])} specs, {verdict}; {_outcome(final)}"
     return Report("tune", line, metrics, {"trials": found["trials"], "evaluations": found["evaluations"]}, figures)
+
+
+_OUTCOME = ("measured", "promised", "lower", "upper", "gain", "n_evaluations", "n_failed", "n_infeasible")
+
+
+def _outcome(found: dict[str, Any]) -> str:
+    if found["measured"] is None:
+        return f"promised {found['promised']:.4g}, not measured"
+    return f"measured {found['measured']:.4g}"
 
 
 def _numbers(report: dict[str, Any], names: tuple[str, ...], prefix: str = "") -> dict[str, float]:

@@ -1,6 +1,7 @@
 """The five stages: what each computes of the files it reads, as the files it writes. Each is one thin Prefect task."""
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -10,13 +11,14 @@ import jax
 import numpy as np
 import orjson
 
-from surrogate_core.collection import evaluate_points
-from surrogate_core.dataset import Dataset
+from surrogate_core.collection import design, evaluate_points
+from surrogate_core.dataset import STATUSES, Dataset
 from surrogate_core.evaluation import Evaluator
 from surrogate_core.execution import WorkerNotStarted
 from surrogate_core.journal import Journal
+from surrogate_core.output_log import OutputLog
 from surrogate_core.refinement import Refinement, fit_or_standardize, refine
-from surrogate_core.sampling import sample
+from surrogate_core.space import SearchSpace
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
 from surrogate_core.surrogates.files import surrogate_files
 from surrogate_core.tuning.study import Trial, search
@@ -47,12 +49,20 @@ Progress = Callable[[int, int, str], None]
 
 
 def collect(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
-    """Places points by the sampling design and evaluates them."""
-    settings = workspace.settings
-    space, asked = settings.problem.search_space, settings.collect
-    X = space.decode(sample(asked.sampling, asked.n_samples, space.n_dims, asked.seed))
-    with _evaluation(workspace, "collect", key) as evaluate:
+    """Places points by the sampling design and evaluates them, or reads a table of evaluations."""
+    problem, asked = workspace.settings.problem, workspace.settings.collect
+    if problem.is_offline:
+        return {DATASET: problem.rows(workspace.root, 2 * workspace.settings.validate.folds).to_bytes()}
+    space = problem.search_space
+    assert space is not None
+    try:
+        X = design(space, asked.sampling, asked.n_samples, asked.seed)
+    except ValueError as error:
+        raise BadInput(f"problem.{error}") from error
+    with _evaluation(workspace, space, "collect", key) as evaluate:
         rows = evaluate(X, "sample", progress, 0, len(X))
+    if rows.ok.n_samples == 0:
+        raise StageFailed(f"collect: none of {len(X)} evaluations can be learned from, the first for: {rows.reason[0]}")
     return {DATASET: rows.to_bytes()}
 
 
@@ -100,16 +110,16 @@ def optimize(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
         verdicts = ", ".join(failed)
         raise StageFailed(f"optimize: the model fails {verdicts}; collect more, tune it, or set gates.on_fail to warn")
     dataset, asked = read_dataset(workspace, DATASET), settings.optimize
-    batches = [asked.evaluations_per_round] * asked.rounds
-    with _evaluation(workspace, "optimize", key) as evaluate:
+    n_rounds = 1 if settings.problem.is_offline else asked.rounds  # what is not measured teaches nothing
+    batches = [asked.evaluations_per_round] * n_rounds
+    with _evaluation(workspace, dataset.space, "optimize", key, dataset) as evaluate:
         found = _refine(workspace, read_model(workspace, MODEL), dataset, batches, asked.seed, evaluate, progress)
     sign = settings.problem.sign
     table = _proposals(found, sign)
     report = {
         "best_sample": _design(dataset, sign),
         **_outcome(dataset, found.evaluations, table, sign),
-        "n_evaluations": found.evaluations.n_samples,
-        "n_failed": int((found.evaluations.status == "failed").sum()),
+        **_counts(found.evaluations),
         "surrogate": found.fitted.spec.to_config(),
         "rounds": _rounds(table, dataset, sign),
         "evaluations": table,
@@ -126,7 +136,8 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
     settings = workspace.settings
     asked, sign = settings.tune, settings.problem.sign
     samples, optimum = read_dataset(workspace, DATASET), read_json(workspace, OPTIMUM)
-    dataset = samples.append(read_dataset(workspace, EVALUATIONS))
+    evaluations = read_dataset(workspace, EVALUATIONS)
+    dataset = samples.append(evaluations)
     champion = parse_spec(optimum["surrogate"])
     failed = _failed_gates(workspace)
 
@@ -162,8 +173,10 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
 
     per_round = settings.optimize.evaluations_per_round
     batches = [min(per_round, asked.evaluations - done) for done in range(0, asked.evaluations, per_round)]
+    if settings.problem.is_offline:
+        batches = [asked.evaluations]
     model = challenger.fit(dataset, jax.random.key(asked.seed))
-    with _evaluation(workspace, "tune", key) as evaluate:
+    with _evaluation(workspace, dataset.space, "tune", key, dataset) as evaluate:
         found = _refine(workspace, model, dataset, batches, asked.seed, evaluate, progress)
     everything = dataset.append(found.evaluations)
     fits = found.fitted.spec == challenger  # its transform has not been ruled out by what was measured
@@ -184,17 +197,18 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
         ],
         "evaluations": table,
     }
+    new, proposals = everything.take(range(samples.n_samples, everything.n_samples)), optimum["evaluations"] + table
+    if settings.problem.is_offline:  # nothing but a prediction recommends a design: the better spec's
+        new, proposals = (found.evaluations, table) if promoted else (evaluations, optimum["evaluations"])
     recommendation = {
         "best_sample": optimum["best_sample"],
-        **_outcome(samples, everything.take(range(samples.n_samples, everything.n_samples)),
-                   optimum["evaluations"] + table, sign),
+        **_outcome(samples, new, proposals, sign),
         "surrogate": final.spec.to_config(),
         "challenger_is_better": promoted,
         "gates_passed": not failed,
         "failed_gates": failed,
-        "n_evaluations": everything.n_samples,
-        "n_failed": int((everything.status == "failed").sum()),
-    }  # fmt: skip
+        **_counts(everything),
+    }
     return {
         TUNED_EVALUATIONS: found.evaluations.to_bytes(),
         **_in_folder(CHAMPION, surrogate_files(final)),
@@ -211,14 +225,24 @@ Evaluate = Callable[[np.ndarray, str, Progress, int, int], Dataset]
 
 
 @contextmanager
-def _evaluation(workspace: Workspace, stage: str, key: str) -> Iterator[Evaluate]:
-    """Evaluates points under a stage's journal."""
+def _evaluation(
+    workspace: Workspace, space: SearchSpace, stage: str, key: str, before: Dataset | None = None
+) -> Iterator[Evaluate]:
+    """Evaluates points under a stage's journal; offline, they stay pending.
+
+    Raises:
+        StageFailed: all evaluations failed, for a reason of which no row before died: what is called is out of order.
+    """
     problem, execution = workspace.settings.problem, workspace.settings.execution.spec
-    space, black_box = problem.search_space, problem.black_box
+    if problem.is_offline:
+        yield lambda X, *_: Dataset(X, np.full(len(X), np.nan), space, np.full(len(X), "pending"))
+        return
+    black_box = problem.black_box(workspace.root, workspace.unversioned / "evaluations")
+    output = OutputLog(workspace.unversioned / "black-box.log")
     tried: list[Dataset] = []
     with (
         _journal(workspace, stage, key) as journal,
-        Evaluator(black_box, execution, problem.timeout, problem.retries, journal) as evaluator,
+        Evaluator(black_box, execution, problem.timeout, problem.retries, journal, output) as evaluator,
     ):
 
         def evaluate(X: np.ndarray, label: str, progress: Progress, before: int, total: int) -> Dataset:
@@ -228,22 +252,29 @@ def _evaluation(workspace: Workspace, stage: str, key: str) -> Iterator[Evaluate
             try:
                 rows = evaluate_points(evaluator, space, X, label, sign=problem.sign, on_progress=on_progress)
             except WorkerNotStarted as error:
-                raise BadInput(f"problem.function: {error.reason.removeprefix('ValueError: ')}") from error
+                raise BadInput(f"problem.{problem.kind}: {error.reason.removeprefix('ValueError: ')}") from error
             tried.append(rows)
             return rows
 
         if execution.kind != "processes":  # whose workers find out as they start
             try:
-                black_box.resolve()
+                black_box.check()
             except ValueError as error:
-                raise BadInput(f"problem.function: {error}") from error
+                raise BadInput(f"problem.{problem.kind}: {error}") from error
         yield evaluate
         status, reason = (np.concatenate([getattr(rows, name) for rows in tried]) for name in ("status", "reason"))
-        if len(status) and (status == "failed").all():  # none where the space has no new point
+        known = set() if before is None else {_kind(one) for one in before.reason}
+        if len(status) and (status == "failed").all() and not known & {_kind(one) for one in reason}:
             for name, record in list(journal.ended.items()):
                 if record.get("status") == "failed":
                     journal.drop(name)  # so that the next run tries it again
-            raise StageFailed(f"{stage}: all {len(status)} evaluations failed, the first with: {reason[0]}")
+            told = f"; what it printed is in {output.path}" if output.path.exists() else ""
+            raise StageFailed(f"{stage}: all {len(status)} evaluations failed, the first with: {reason[0]}{told}")
+
+
+def _kind(reason: str) -> str:
+    """What a reason is of, whatever numbers it tells."""
+    return re.sub(r"[\d.eE+-]+", "#", reason)
 
 
 @contextmanager
@@ -318,13 +349,31 @@ def _design(dataset: Dataset, sign: float) -> dict[str, Any]:
 def _outcome(samples: Dataset, new: Dataset, table: list[dict[str, Any]], sign: float) -> dict[str, Any]:
     """The best design of all that was measured, what was promised of it, and what it gained on the best sample."""
     best_sample = samples.y[samples.best_index]
-    ok = (new.status == "ok").any()
+    ok, pending = (new.status == "ok").any(), (new.status == "pending").all()
+    if pending and table and sign * table[0]["predicted"] < best_sample:
+        return {
+            "found_by": "surrogate",
+            **_promise(table[0]),
+            "params": table[0]["params"],
+            "measured": None,
+            "gain": None,
+        }
     if not ok or new.y[new.best_index] >= best_sample:
         return {"found_by": "collect", "promised": None, **_design(samples, sign), "gain": 0.0}
     row = table[new.best_index]
     best = new.y[new.best_index]
     gain = float((best_sample - best) / abs(best_sample)) if best_sample else None
     return {"found_by": "surrogate", **_promise(row), **_design(new, sign), "gain": gain}
+
+
+def _counts(rows: Dataset) -> dict[str, int]:
+    """How many rows were evaluated, and how many gave nothing to learn from."""
+    counts = {status: int((rows.status == status).sum()) for status in STATUSES}
+    return {
+        "n_evaluations": rows.n_samples - counts["pending"],
+        "n_failed": counts["failed"],
+        "n_infeasible": counts["infeasible"],
+    }
 
 
 def _promise(row: dict[str, Any]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -50,17 +51,22 @@ class Workspace:
 
     @cached_property
     def black_box(self) -> str:
-        """Digest of `problem.source` and `problem.version`, as they were when it was first asked for.
+        """Digest of the problem's sources and `problem.version`, as they were when it was first asked for.
 
         Raises:
-            BadInput: the source is not there.
+            BadInput: a source is not there.
         """
-        source = self.settings.problem.source
         try:
-            return identity(self.root / source, self.settings.problem.version)
+            return self._identity()
         except OSError as error:
-            message = f"problem.source: expected a file or folder below {self.root}, got {source!r} ({error.strerror})"
-            raise BadInput(message) from error
+            problem = self.settings.problem
+            named = "source" if problem.source is not None else problem.kind
+            got = f"{getattr(problem, named)!r} ({error.strerror})"
+            raise BadInput(f"problem.{named}: expected a file or folder below {self.root}, got {got}") from error
+
+    def _identity(self) -> str:
+        problem = self.settings.problem
+        return identity(problem.sources(self.root), problem.version)
 
     def edited(self, *, pipeline: bool) -> str:
         """What is no longer as it was when the run began, such as the library's source; "" for nothing.
@@ -68,16 +74,27 @@ class Workspace:
         Args:
             pipeline: params.yaml and dvc.yaml are looked at too, whose edits do not concern this run's results.
         """
-        now, problem = Inputs.now(self.root), self.settings.problem
+        now = Inputs.now(self.root)
         if now.code != self.inputs.code:
             return "the library's source or its lock file"
-        if "black_box" in vars(self) and _identity(self.root / problem.source, problem.version) != self.black_box:
-            return f"problem.source ({problem.source})"
+        if "black_box" in vars(self) and self._is_another_black_box():
+            return f"the source of problem.{self.settings.problem.kind}"
         return "params.yaml or dvc.yaml" if pipeline and now.pipeline != self.inputs.pipeline else ""
+
+    def _is_another_black_box(self) -> bool:
+        try:
+            return self._identity() != self.black_box
+        except (OSError, BadInput):
+            return True
 
     @property
     def home(self) -> Path:
         return home_of(self.root)
+
+    @property
+    def unversioned(self) -> Path:
+        """What runs leave for people, unversioned: `runs`, or the folder of foreign settings."""
+        return self.out if self.out != self.root else self.root / "runs"
 
     @property
     def results(self) -> Path:
@@ -136,13 +153,6 @@ class Workspace:
                 write_file(target, content)
 
 
-def _identity(source: Path, version: int | str) -> str | None:
-    try:
-        return identity(source, version)
-    except OSError:
-        return None
-
-
 def check_writable(*folders: Path) -> None:
     """Finds out, before any work is done, whether folders can be written; they are made if need be.
 
@@ -156,6 +166,17 @@ def check_writable(*folders: Path) -> None:
                 pass
         except OSError as error:
             raise BadInput(f"{folder}: expected a folder that can be written, got {error.strerror}") from error
+
+
+def link_command(home: Path) -> None:
+    """Leaves a link to this environment's `surrogate` where dvc.yaml looks for it when nothing is activated."""
+    program, link = Path(sys.executable).with_name("surrogate"), home / "bin" / "surrogate"
+    if not program.exists() or (link.is_symlink() and link.readlink() == program):
+        return
+    with suppress(OSError):  # it is a convenience
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(program)
 
 
 def drop_oldest(folder: Path, max_bytes: int) -> None:

@@ -21,18 +21,16 @@ from prefect.serializers import CompressedPickleSerializer, PickleSerializer, Se
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from tasks.caching import (
-    MAX_BYTES,
     CacheMiss,
     FilesSerializer,
     ResultStorage,
     StageFiles,
     _OneCallStorage,
     _seal,
-    cache_stats,
     call_cached,
-    clear_cache,
     stage_options,
 )
+from tasks.records import MAX_BYTES, cache_stats, clear_cache
 from tasks.workspace import COMPILED, JOURNALS, RESULTS
 
 KEY = "0123456789abcdef" * 4

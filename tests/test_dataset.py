@@ -14,7 +14,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from surrogate_core import Dataset, Float, Integer, SearchSpace
+from surrogate_core import Categorical, Dataset, Float, Integer, SearchSpace
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 reasons = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=8)  # as evaluations give them: printable
@@ -29,8 +29,17 @@ def datasets(draw: st.DrawFn, min_rows: int = 0) -> Dataset:
     status = ["ok" if good else "failed" for good in ok]
     reason = ["" if good else draw(reasons) for good in ok]
     space = SearchSpace({name: Float(0, 1) for name in ("a", "b", "c")[:d]})
+    known = finite | st.just(np.nan)
+    gradients = draw(st.none() | st.lists(st.lists(known, min_size=d, max_size=d), min_size=n, max_size=n))
+    noise = draw(st.none() | st.lists(known.map(abs), min_size=n, max_size=n))
     return Dataset(
-        np.reshape(rows, (n, d)), np.array(y), space, np.array(status, dtype=str), np.array(reason, dtype=str)
+        np.reshape(rows, (n, d)),
+        np.array(y),
+        space,
+        np.array(status, dtype=str),
+        np.array(reason, dtype=str),
+        None if gradients is None else np.reshape(gradients, (n, d)),
+        noise,
     )
 
 
@@ -43,7 +52,7 @@ def table(status: Any = None, reason: Any = None) -> Dataset:
 
 
 def remade(dataset: Dataset, **changes: Any) -> Dataset:
-    names = ("X", "y", "space", "status", "reason")
+    names = ("X", "y", "space", "status", "reason", "gradients", "noise")
     return Dataset(**{name: changes.get(name, getattr(dataset, name)) for name in names})
 
 
@@ -55,6 +64,8 @@ def parts(dataset: Dataset) -> list[Any]:
         dataset.space,
         dataset.status.tolist(),
         dataset.reason.tolist(),
+        None if dataset.gradients is None else dataset.gradients.tobytes(),
+        None if dataset.noise is None else dataset.noise.tobytes(),
     ]
 
 
@@ -121,6 +132,12 @@ def test_the_digest_changes_with_any_value(dataset: Dataset, data: st.DataObject
     ]
     if dataset.status[row] == "ok":
         changed.append(remade(dataset, status=status))
+        changed.append(remade(dataset, status=["infeasible" if i == row else s for i, s in enumerate(dataset.status)]))
+    for name, shape in (("gradients", (n, d)), ("noise", (n,))):
+        given_already = getattr(dataset, name)
+        other = np.zeros(shape) if given_already is None else np.where(np.isnan(given_already), 0.5, given_already)
+        other[row] = other[row] / 2 + 1
+        changed += [remade(dataset, **{name: other})] + [remade(dataset, **{name: None})] * (given_already is not None)
     digests = {dataset.digest, *(other.digest for other in changed)}
     assert len(digests) == 1 + len(changed)
 
@@ -154,6 +171,43 @@ def test_bounds_of_numpy_can_be_digested_and_written() -> None:
     X = np.array([[0.25], [0.5]])
     dataset = Dataset(X, [1.0, 2.0], SearchSpace({"x": Float(X.min(), X.max())}))
     assert Dataset.from_bytes(dataset.to_bytes()).digest == dataset.digest
+
+
+@pytest.mark.parametrize(
+    "others", [("a", "c"), ("a", "b", "c"), ("b", "a"), (0, 1), (0.0, 1.0), (False, True)], ids=str
+)
+def test_the_digest_changes_with_any_choice_and_its_type(others: tuple[Any, ...]) -> None:
+    made = [Dataset([[0.0]], [1.0], SearchSpace({"k": Categorical(c)})) for c in (("a", "b"), others, (0, True))]
+    assert len({dataset.digest for dataset in made}) == 3
+    for dataset in made:
+        assert Dataset.from_bytes(dataset.to_bytes()).space == dataset.space
+
+
+def test_the_digest_changes_with_a_constraint() -> None:
+    plain, bound = (Dataset([[0.5]], [1.0], SearchSpace({"x": Float(0, 1)}, c)) for c in ([], ["x <= 1"]))
+    assert plain.digest != bound.digest
+    assert Dataset.from_bytes(bound.to_bytes()).space == bound.space
+
+
+def test_infeasible_rows_keep_their_value_and_are_never_the_best() -> None:
+    dataset = Dataset([[0.0], [1.0], [2.0]], [-5.0, 1.0, np.nan], status=["infeasible", "ok", "pending"])
+    again = Dataset.from_bytes(dataset.to_bytes())
+    assert again.y[:2].tolist() == [-5.0, 1.0]
+    assert np.isnan(again.y[2])
+    assert again.best_index == 1
+    assert again.ok.X.tolist() == [[1.0]]
+
+
+def test_rows_without_gradients_and_noise_go_with_rows_that_have_them() -> None:
+    plain = table()
+    rich = remade(plain, gradients=np.ones((4, 2)), noise=[0.1] * 4)
+    together = plain.append(rich).append(plain)
+    assert np.isnan(together.gradients[[0, 11]]).all()
+    assert (together.gradients[4:8] == 1).all()
+    assert together.noise.tolist()[4:8] == [0.1] * 4
+    assert plain.append(plain).noise is None
+    assert together.take([4, 5]).digest == rich.take([0, 1]).digest
+    assert together.take([0, 1]).digest == plain.take([0, 1]).digest  # what nobody has is not there
 
 
 def test_failed_rows_have_no_value_and_keep_their_reason() -> None:
@@ -252,10 +306,14 @@ def test_what_a_dataset_was_made_of_stays_the_callers_own() -> None:
         ({"X": [[0.0], [np.inf]], "y": [0, 0]}, "expected finite X, got 1 values"),
         ({"X": [[0.0], [1.0]], "y": [0, 0], "status": ["ok"]}, "expected 2 statuses and reasons, got 1 and 2"),
         ({"X": [[0.0], [1.0]], "y": [0, 0], "reason": [""] * 3}, "expected 2 statuses and reasons, got 2 and 3"),
-        ({"X": [[0.0], [1.0]], "y": [0, 0], "status": ["ok", "done"]}, r"one of \('ok', 'failed'\), got done"),
+        ({"X": [[0.0], [1.0]], "y": [0, 0], "status": ["ok", "done"]}, r"one of \('ok', .*\), got done"),
         ({"X": [[0.0], [1.0]], "y": [0, np.nan], "status": ["ok", "ok"]}, "expected a finite y in every ok row"),
         ({"X": [[0.0], [1.0]], "y": [0, np.inf], "status": ["ok", "ok"]}, "expected a finite y in every ok row"),
         ({"X": [[0.0], [1.0]], "y": [0, 0], "space": SPACE}, "expected 2 columns as in the space, got 1"),
+        ({"X": [[0.0], [1.0]], "y": [0, 0], "gradients": [1, 2]}, r"gradients of shape \(2, 1\), got \(2,\)"),
+        ({"X": [[0.0], [1.0]], "y": [0, 0], "gradients": [[1], [np.inf]]}, "finite gradients, got infinity"),
+        ({"X": [[0.0], [1.0]], "y": [0, 0], "noise": [1]}, r"noise of shape \(2,\), got \(1,\)"),
+        ({"X": [[0.0], [1.0]], "y": [0, 0], "noise": [1, -0.5]}, "noise >= 0, got -0.5"),
     ],
     ids=str,
 )
@@ -272,7 +330,7 @@ def parquet(columns: dict[str, Any], about: Any = None) -> bytes:
 
 
 OURS = {"x": [0.5], "objective": [1.0], "status": ["ok"], "reason": [""]}
-ABOUT = {"schema": 1, "space": SearchSpace({"x": Float(0, 1)}).to_config()}
+ABOUT = {"schema": 2, "space": SearchSpace({"x": Float(0, 1)}).to_config()}
 
 
 @pytest.mark.parametrize(
@@ -287,9 +345,13 @@ ABOUT = {"schema": 1, "space": SearchSpace({"x": Float(0, 1)}).to_config()}
         parquet(OURS, {}),
         parquet(OURS, {**ABOUT, "space": []}),
         parquet(OURS, {**ABOUT, "space": {}}),
-        parquet(OURS, {**ABOUT, "space": {"x": {"type": "categorical"}}}),
-        parquet(OURS, {**ABOUT, "space": {"x": {"type": "float", "low": 2, "high": 1}}}),
-        parquet(OURS, {**ABOUT, "space": {"x": {"type": "float", "low": "a", "high": 1}}}),
+        parquet(OURS, {**ABOUT, "space": {"variables": [["x", {"type": "categorical"}]], "constraints": []}}),
+        parquet(
+            OURS, {**ABOUT, "space": {"variables": [["x", {"type": "float", "low": 2, "high": 1}]], "constraints": []}}
+        ),
+        parquet(
+            OURS, {**ABOUT, "space": {"variables": [["x", {"type": "float", "low": "", "high": 1}]], "constraints": []}}
+        ),
         parquet({**OURS, "status": ["done"]}, ABOUT),
         parquet({**OURS, "status": [None]}, ABOUT),
         parquet({**OURS, "x": ["a"]}, ABOUT),
@@ -309,7 +371,7 @@ def test_a_file_of_our_kind_is_read() -> None:
 
 def test_a_file_of_a_later_schema_is_refused() -> None:
     with pytest.raises(ValueError, match="schema"):
-        Dataset.from_bytes(parquet(OURS, {**ABOUT, "schema": 2}))
+        Dataset.from_bytes(parquet(OURS, {**ABOUT, "schema": 3}))
 
 
 def test_a_file_that_was_cut_short_is_refused() -> None:

@@ -97,6 +97,25 @@ def test_a_second_run_in_the_same_folder_is_refused(twins: Twins) -> None:
     assert only_line(twins.by_run.refused) == line
 
 
+def test_both_note_what_each_stage_cost_for_the_page(twins: Twins) -> None:
+    for workspace, mlflow_run in (
+        (twins.by_run.workspace, twins.told["mlflow_run"]),
+        (twins.by_repro.workspace, twins.runs_of_repro[0].info.run_id),
+    ):
+        noted = json.loads((workspace.root / "runs" / "last_run.json").read_text())
+        assert list(noted["stages"]) == list(STAGES)
+        assert {entry["mlflow_run"] for entry in noted["stages"].values()} == {mlflow_run}
+        assert (noted["run"]["status"], noted["run"]["mlflow_run"]) == ("FINISHED", mlflow_run)
+        page = Path(json.loads(workspace.command("flows", "report", "--json").stdout)["page"])
+        assert "Out of date" not in page.read_text()
+        assert mlflow_run in page.read_text()
+        assert workspace.git("status", "--porcelain") == ""  # neither is versioned
+    told, stages = twins.told["stages"], json.loads((twins.by_run.workspace.root / "runs/last_run.json").read_text())
+    assert {stage: entry["wall_s"] for stage, entry in stages["stages"].items()} == {
+        stage: cost["wall_s"] for stage, cost in told.items()
+    }
+
+
 # --- (c) what MLflow was told
 
 

@@ -20,9 +20,10 @@ from blackboxes import FailsAtFirst, Recorded, act, is_running, running_script, 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surrogate_core.evaluation import Evaluation, Evaluator, interpret
+from surrogate_core.evaluation import Evaluator
 from surrogate_core.execution import ExecutorSpec
 from surrogate_core.journal import Journal
+from surrogate_core.measurement import LARGEST, Evaluation, interpret
 
 KINDS = ["serial", "threads", "processes"]
 SERIAL = ExecutorSpec("serial")
@@ -44,14 +45,69 @@ def failed(reason: str) -> Evaluation:
         (np.array(1.5), 1.5),
         (jnp.asarray(1.5), 1.5),
         (jnp.ones(3)[0], 1.0),
-        ({"value": 1.5, "gradient": [1.0, 2.0]}, 1.5),
         ({"value": np.array(2)}, 2.0),
     ],
     ids=repr,
 )
 def test_a_real_number_is_understood(returned: Any, value: float) -> None:
-    assert interpret(returned) == value
-    assert type(interpret(returned)) is float
+    assert interpret(returned) == Evaluation(value, "ok")
+    assert type(interpret(returned).value) is float
+
+
+@pytest.mark.parametrize(
+    ("told", "argument"),
+    [
+        ({"gradient": [1.0, 2.0]}, [0.0, 0.0]),
+        ({"gradient": np.array([1.0, 2.0])}, {"a": 0, "b": 0}),
+        ({"gradient": {"b": 2, "a": 1}}, {"a": 0, "b": 0}),
+        ({"gradient": [jnp.asarray(1.0), 2]}, {"a": 0, "b": 0}),
+    ],
+    ids=repr,
+)
+def test_a_gradient_is_read_in_the_order_of_the_variables(told: dict[str, Any], argument: Any) -> None:
+    assert interpret({"value": 0.0, **told}, argument) == Evaluation(0.0, "ok", gradient=(1.0, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("constraints", "status", "reason"),
+    [
+        (-1, "ok", ""),
+        (0.0, "ok", ""),
+        ([-1, -2.5], "ok", ""),
+        (np.array([-1, -2.5]), "ok", ""),
+        ({"stress": -1}, "ok", ""),
+        (0.25, "infeasible", "constraint 1: expected <= 0, got 0.25"),
+        ([-1, 3], "infeasible", "constraint 2: expected <= 0, got 3"),
+        ({"stress": -1, "mass": math.nan}, "infeasible", "constraint mass: expected <= 0, got nan"),
+    ],
+    ids=repr,
+)
+def test_a_measured_constraint_that_is_not_met_makes_a_row_infeasible(
+    constraints: Any, status: Any, reason: str
+) -> None:
+    assert interpret({"value": 7, "constraints": constraints}) == Evaluation(7.0, status, reason)
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"gradient": [1.0]}, "gradient: expected 2 derivatives, got 1"),
+        ({"gradient": 1.0}, "gradient: expected 2 derivatives, got float 1.0"),
+        ({"gradient": "ab"}, "gradient: expected 2 derivatives, got str 'ab'"),
+        ({"gradient": {"a": 1}}, r"gradient: expected one derivative a variable, got those of \['a'\]"),
+        ({"gradient": [1.0, None]}, "gradient: expected real numbers, got None"),
+        ({"gradient": [1.0, math.nan]}, r"gradient: expected finite numbers, got \[1.0, nan\]"),
+        ({"noise": -0.1}, "noise: expected a standard deviation >= 0, got -0.1"),
+        ({"noise": "low"}, "noise: expected a standard deviation, got str 'low'"),
+        ({"constraints": ["ok"]}, "constraints: expected real numbers, got str 'ok'"),
+        ({"value": 1e300}, r"expected a number of magnitude up to 1e\+100, got 1e\+300"),
+        ({"value": -2e100}, r"expected a number of magnitude up to 1e\+100, got -2e\+100"),
+    ],
+    ids=repr,
+)
+def test_what_goes_with_a_value_is_checked_too(told: dict[str, Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        interpret({"value": 0.0, **told}, {"a": 0, "b": 0})
 
 
 @pytest.mark.parametrize(
@@ -93,9 +149,14 @@ def test_a_number_that_is_not_finite_is_refused(returned: Any) -> None:
         interpret(returned)
 
 
-@given(st.floats(allow_nan=False, allow_infinity=False))
+@given(st.floats(-LARGEST, LARGEST))
 def test_evaluations_survive_the_journal(value: float) -> None:
-    for evaluation in (Evaluation(value, "ok"), Evaluation(math.nan, "failed", "ValueError: negative thickness")):
+    for evaluation in (
+        Evaluation(value, "ok"),
+        Evaluation(value, "ok", "", (value, 0.1), 0.25),
+        Evaluation(value, "infeasible", "constraint 1: expected <= 0, got 3"),
+        failed("ValueError: negative thickness"),
+    ):
         assert Evaluation.from_record(evaluation.to_record()) == evaluation
 
 

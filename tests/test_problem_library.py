@@ -7,10 +7,11 @@ from tolerances import ROUNDING
 from surrogate_core.problems import analytic
 from surrogate_core.problems.library import PROBLEMS
 from surrogate_core.problems.problem import Problem
-from surrogate_core.sampling import sample
+from surrogate_core.sampling import feasible_sample
 
 CHEAP = sorted(set(PROBLEMS) - {"svr_diabetes"})
-REAL = sorted(set(CHEAP) - {"gear_train"})
+REAL = sorted(set(CHEAP) - {"gear_train", "pressure_vessel"})
+CONSTRAINED = {"pressure_vessel", "welded_beam", "spring"}
 SLACK = 1e-9  # of the unit, where a minimum is known to so many digits
 
 
@@ -20,7 +21,13 @@ def at(problem: Problem, u: np.ndarray) -> float:
 
 def best(problem: Problem) -> np.ndarray:
     """The minimizer in unit-cube coordinates."""
-    return problem.space.encode(np.array([problem.minimizer[name] for name in problem.space.names], dtype=float))
+    return problem.space.encode(problem.space.point(problem.minimizer))
+
+
+def least(problem: Problem, U: np.ndarray) -> float:
+    """The least value at points that meet the constraints."""
+    meets = problem.space.is_feasible(problem.space.decode(U))
+    return min(at(problem, u) for u in U[meets]) if meets.any() else np.inf
 
 
 @pytest.mark.parametrize("name", sorted(PROBLEMS))
@@ -30,6 +37,8 @@ def test_the_minimum_is_attained_inside_the_space(name: str) -> None:
     assert problem.source
     assert (best(problem) >= -ROUNDING).all()
     assert (best(problem) <= 1 + ROUNDING).all()
+    assert problem.space.is_feasible(problem.space.point(problem.minimizer))
+    assert bool(problem.space.constraints) == (name in CONSTRAINED)
     rounding = 1e-4 if name == "svr_diabetes" else 1e-9  # libsvm stops at a tolerance of its own
     assert problem(problem.minimizer) == pytest.approx(problem.minimum, rel=rounding, abs=1e-11)
 
@@ -37,7 +46,9 @@ def test_the_minimum_is_attained_inside_the_space(name: str) -> None:
 @pytest.mark.parametrize("name", CHEAP)
 def test_no_sobol_sample_beats_the_minimum(name: str) -> None:
     problem = PROBLEMS[name]()
-    values = [at(problem, u) for u in sample("sobol", 512, problem.space.n_dims, seed=0)]
+    U = feasible_sample(problem.space, "sobol", 512, seed=0)
+    assert len(U) == 512
+    values = [at(problem, u) for u in U]
     assert min(values) >= problem.minimum - SLACK
     assert max(values) > problem.minimum + SLACK
 
@@ -48,7 +59,25 @@ def test_no_small_step_beats_the_minimum(name: str) -> None:
     rng = np.random.default_rng(0)
     for width in (1e-1, 1e-2, 1e-3, 1e-4):
         steps = rng.normal(0, width, (100, problem.space.n_dims))
-        assert min(at(problem, np.clip(best(problem) + step, 0, 1)) for step in steps) >= problem.minimum - SLACK
+        assert least(problem, np.clip(best(problem) + steps, 0, 1)) >= problem.minimum - SLACK
+
+
+@pytest.mark.parametrize("name", sorted(CONSTRAINED))
+def test_at_the_minimum_constraints_are_just_met(name: str) -> None:
+    problem = PROBLEMS[name]()
+    x = problem.space.point(problem.minimizer)
+    assert -1e-4 <= problem.space.violation(x) <= 0
+    gained = [at(problem, best(problem) + step) < problem.minimum for step in np.eye(problem.space.n_dims) * -1e-3]
+    assert any(gained)  # what keeps the minimum where it is are the constraints
+
+
+def test_the_thicknesses_of_the_vessel_are_those_that_can_be_bought() -> None:
+    problem = PROBLEMS["pressure_vessel"]()
+    neighbours = [
+        {**problem.minimizer, "Ts": 0.8125 + 0.0625 * i, "Th": 0.4375 + 0.0625 * j} for i in (-1, 0) for j in (-1, 0)
+    ]
+    meets = [bool(problem.space.is_feasible(problem.space.point(params))) for params in neighbours]
+    assert meets == [False, False, False, True]
 
 
 def test_the_svr_is_a_little_worse_beside_its_best_known_hyperparameters() -> None:
@@ -79,7 +108,7 @@ def test_a_shifted_problem_has_the_same_minimum_elsewhere_in_its_box(name: str, 
     assert shifted.space == problem.shifted(seed).space != problem.shifted(seed + 1).space
 
 
-@pytest.mark.parametrize("name", ["gear_train", "svr_diabetes"])
+@pytest.mark.parametrize("name", ["gear_train", "pressure_vessel", "svr_diabetes"])
 def test_only_plain_real_variables_can_be_cut(name: str) -> None:
     with pytest.raises(ValueError, match="shifted: expected real variables without steps or logarithm, got "):
         PROBLEMS[name]().shifted(0)

@@ -213,15 +213,15 @@ def test_an_identity_is_that_of_content_and_version(tmp_path: Path) -> None:
     other.parent.mkdir()
     for path in (one, other):
         path.write_text("def f(x):\n    return x\n")
-    first = identity(one, 1)
-    assert identity(one, 1) == first
-    assert identity(other, 1) == first  # wherever it lies
-    assert identity(one, 2) != first
-    assert identity(one, "1") != first
+    first = identity([one], 1)
+    assert identity([one], 1) == first
+    assert identity([other], 1) == first  # wherever it lies
+    assert identity([one], 2) != first
+    assert identity([one], "1") != first
     one.write_text("def f(x):\n    return x \n")
-    assert identity(one, 1) != first
+    assert identity([one], 1) != first
     one.write_bytes(other.read_bytes())
-    assert identity(one, 1) == first
+    assert identity([one], 1) == first
 
 
 def test_the_identity_of_a_folder_is_that_of_all_its_files(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_the_identity_of_a_folder_is_that_of_all_its_files(tmp_path: Path) -> No
     (folder / "a.py").write_text("A = 1\n")
     (folder / "deep" / "b.py").write_text("B = 1\n")
     (folder / "mesh.json").write_text("{}")
-    seen = [identity(folder, 1)]
+    seen = [identity([folder], 1)]
     for change in (
         lambda: (folder / "deep" / "b.py").write_text("B = 2\n"),
         lambda: (folder / "a.py").rename(folder / "c.py"),
@@ -238,13 +238,13 @@ def test_the_identity_of_a_folder_is_that_of_all_its_files(tmp_path: Path) -> No
         lambda: (folder / "mesh.json").write_text("[]"),  # what it reads is part of what it is, and DVC's dependency
     ):
         change()
-        seen.append(identity(folder, 1))
+        seen.append(identity([folder], 1))
     assert len(set(seen)) == len(seen)
     (folder / "__pycache__").mkdir()
     (folder / "__pycache__" / "a.cpython-311.pyc").write_bytes(b"compiled")
-    assert identity(folder, 1) == seen[-1]
+    assert identity([folder], 1) == seen[-1]
 
 
 def test_a_source_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        identity(tmp_path / "nowhere.py", 1)
+        identity([tmp_path / "nowhere.py"], 1)

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from tolerances import DESCENT
 
-from surrogate_core import Dataset, Float, GPSurrogate, Integer, MultiStartOptimizer, SearchSpace
+from surrogate_core import Categorical, Dataset, Float, GPSurrogate, Integer, MultiStartOptimizer, SearchSpace
 from surrogate_core.acquisition import exploration_weights
+from surrogate_core.collection import design
+from surrogate_core.optimizers.multi_start import drawn_into
 from surrogate_core.refinement import APART, FRESH, Refinement, propose, refine
 from surrogate_core.sampling import sample
 
@@ -178,3 +180,87 @@ def test_all_new_rows_are_told_in_the_order_they_were_proposed() -> None:
         together.extend(one.rows.X.tolist())
     assert found.evaluations.X.tolist() == together
     assert found.evaluations.space == dataset.space
+
+
+# Constraints and choices
+
+BOUND = SearchSpace(
+    {"a": Float(-4, 4), "b": Float(0.1, 10, log=True), "kind": Categorical(["flat", "steep", "high"])}, ["a + b <= 2"]
+)
+
+
+def by_kind(X: np.ndarray) -> np.ndarray:
+    """Least at the boundary a + b = 2, and only of one kind."""
+    a, b, kind = X.T
+    return 0.2 * (a - 0.5) ** 2 + 2 * np.log10(b / 1.7) ** 2 * (1 + kind) + 0.5 * (kind != 1)
+
+
+def test_constraints_are_met_by_every_proposal_and_their_boundary_is_reached() -> None:
+    close = 0
+    for seed in range(4):
+        X = design(BOUND, "sobol", 12, seed)
+        dataset = Dataset(X, by_kind(X), BOUND)
+        assert BOUND.is_feasible(X).all()
+        found = refine(
+            SPEC.fit(dataset),
+            dataset,
+            lambda number, X: Dataset(X, by_kind(X), BOUND),
+            OPTIMIZER,
+            batches=[4, 4, 4],
+            seed=seed,
+        ).evaluations
+        assert BOUND.is_feasible(found.X).all()
+        best = found.X[found.best_index]
+        close += bool(best[2] == 1 and best[:2].sum() > 1.9 and found.y.min() < 0.05)
+    assert close >= 3
+
+
+def test_a_point_outside_is_drawn_to_the_boundary_on_its_way_in() -> None:
+    space = SearchSpace({"x": Float(0, 1), "y": Float(0, 1)}, ["x + y <= 1"])
+    inside, outside = np.array([[0.2, 0.2], [0.1, 0.1]]), np.array([[0.9, 0.9], [0.3, 0.3]])
+    moved = drawn_into(space, outside, inside)
+    assert moved[0] == pytest.approx([0.5, 0.5], abs=1e-6)
+    assert moved[1].tolist() == [0.3, 0.3]
+    assert space.is_feasible(moved).all()
+    assert drawn_into(space, outside[:1], outside[:1]).tolist() == outside[:1].tolist()
+
+
+def test_rounds_in_which_nothing_is_measured_leave_the_surrogate_as_it_is() -> None:
+    dataset = samples(0)
+    fitted = SPEC.fit(dataset)
+
+    def evaluate(number: int, X: np.ndarray) -> Dataset:
+        return Dataset(X, np.full(len(X), np.nan), SPACE, np.full(len(X), "pending"))
+
+    found = refine(fitted, dataset, evaluate, OPTIMIZER, batches=[4], seed=0)
+    assert found.fitted is fitted
+    assert found.evaluations.status.tolist() == ["pending"] * 4
+
+
+def test_where_rows_failed_is_passed_over_while_there_is_elsewhere() -> None:
+    """The least prediction lies where a is below -1, and nothing can be evaluated there."""
+
+    def fragile(X: np.ndarray) -> np.ndarray:
+        return np.where(X[:, 0] < -1, np.nan, X[:, 0] + 0.1 * np.log10(X[:, 1]) ** 2)
+
+    failed = []
+    for seed in range(4):
+        dataset = samples(seed, fragile)
+        assert (dataset.status == "failed").any()
+        found = refine(
+            SPEC.fit(dataset),
+            dataset,
+            lambda number, X: Dataset(X, fragile(X), SPACE),
+            OPTIMIZER,
+            batches=BATCHES,
+            seed=seed,
+        ).evaluations
+        failed.append(int((found.status == "failed").sum()))
+        assert found.y[found.best_index] < dataset.y[dataset.best_index]
+    assert sum(failed) <= 16  # of 32, which all fail where the prediction alone is followed
+
+
+def test_where_all_is_known_to_fail_something_is_proposed_all_the_same() -> None:
+    dataset = samples(0).append(Dataset(SPACE.decode(sample("sobol", 512, 2, 7)), np.full(512, np.nan), SPACE))
+    X, _ = propose(SPEC.fit(dataset), dataset, OPTIMIZER, 2, seed=0)
+    assert len(X) == 2

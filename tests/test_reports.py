@@ -55,6 +55,7 @@ def final(**changed: Any) -> dict[str, Any]:
         "challenger_is_better": False,
         "n_evaluations": 104,
         "n_failed": 0,
+        "n_infeasible": 0,
     }
     return {**told, **changed}
 

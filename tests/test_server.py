@@ -66,7 +66,7 @@ def processes(home: Path) -> dict[str, int]:
 
 
 def answers(url: str) -> bool:
-    return module._trouble(url) is None
+    return module.trouble(url) is None
 
 
 # --- a server of our own: each test leaves one running or stopped, as it likes, and takes what it finds

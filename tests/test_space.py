@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tolerances import DIFFERENCES, ROUNDING
 
-from surrogate_core import Float, Integer, SearchSpace
+from surrogate_core import Categorical, Float, Integer, SearchSpace
 from surrogate_core.space import Variable
 
 units = st.floats(0, 1)
@@ -45,7 +45,14 @@ def integers(draw: st.DrawFn) -> Integer:
     return Integer(low, low + draw(st.integers(step, 1000)), step=step)
 
 
-variables = continuous_floats() | stepped_floats() | integers()
+@st.composite
+def categoricals(draw: st.DrawFn) -> Categorical:
+    kinds = st.text("abc", max_size=3), st.integers(-9, 9), st.floats(-9, 9), st.booleans()
+    return Categorical(tuple(draw(st.lists(st.one_of(kinds), min_size=2, max_size=5, unique=True))))
+
+
+numbers = continuous_floats() | stepped_floats() | integers()
+variables = numbers | categoricals()
 spaces = st.dictionaries(st.text("abcxyz_", min_size=1, max_size=4), variables, min_size=1, max_size=4).map(SearchSpace)
 
 
@@ -54,7 +61,9 @@ def of(variable: Variable) -> SearchSpace:
 
 
 def levels(variable: Variable) -> np.ndarray:
-    """The values of a stepped variable, counted without rounding's help."""
+    """The values of a stepped or categorical variable in X, counted without rounding's help."""
+    if isinstance(variable, Categorical):
+        return np.arange(len(variable.choices))
     step = variable.step or 1
     n = int((variable.high - variable.low) / step + 1e-6) + 1
     return variable.low + step * np.arange(n)
@@ -65,7 +74,7 @@ def levels(variable: Variable) -> np.ndarray:
 def test_a_decoded_value_is_within_the_bounds_and_on_a_step(variable: Variable, u: float) -> None:
     x = of(variable).decode([u])[0]
     assert variable.low <= x <= variable.high
-    if isinstance(variable, Integer) or variable.step is not None:
+    if isinstance(variable, Integer | Categorical) or variable.step is not None:
         assert np.abs(levels(variable) - x).min() <= ROUNDING * max(abs(variable.low), abs(variable.high))
 
 
@@ -85,7 +94,7 @@ def test_a_continuous_variable_comes_back_from_either_side(variable: Float, u: f
     assert space.decode(space.encode(x)) == pytest.approx(x, rel=ROUNDING, abs=ROUNDING * abs(variable.high))
 
 
-@given(stepped_floats() | integers(), st.data())
+@given(stepped_floats() | integers() | categoricals(), st.data())
 def test_a_level_comes_back_exactly_and_its_coordinate_is_inside_the_cube(
     variable: Variable, data: st.DataObject
 ) -> None:
@@ -176,9 +185,39 @@ def test_parameters_have_the_names_and_types_that_a_black_box_expects(space: Sea
     x = space.decode(data.draw(st.lists(units, min_size=space.n_dims, max_size=space.n_dims)))
     params = space.params(x)
     assert tuple(params) == space.names
-    assert list(params.values()) == x.tolist()
-    for value, variable in zip(params.values(), space.variables, strict=True):
-        assert type(value) is (int if isinstance(variable, Integer) else float)
+    for value, place, variable in zip(params.values(), x.tolist(), space.variables, strict=True):
+        if isinstance(variable, Categorical):
+            assert repr(value) == repr(variable.choices[int(place)])
+        else:
+            assert value == place
+            assert type(value) is (int if isinstance(variable, Integer) else float)
+    assert space.point(params).tolist() == x.tolist()
+
+
+def test_the_choices_of_a_categorical_variable_own_equal_shares_and_have_no_slope() -> None:
+    space = of(Categorical(["a", "b", "c"]))
+    assert space.decode([[0.0], [0.33], [0.34], [0.66], [0.67], [1.0]])[:, 0].tolist() == [0, 0, 1, 1, 2, 2]
+    assert space.encode([[0], [1], [2]])[:, 0] == pytest.approx([1 / 6, 1 / 2, 5 / 6])
+    assert space.slope([[0], [1], [2]]).tolist() == [[0]] * 3
+    assert space.bounds.tolist() == [[0, 2]]
+    assert space.n_choices.tolist() == [3]
+    assert of(X).n_choices.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"x": 0.5}, "params: expected x, k, got x$"),
+        ({"x": 0.5, "k": "a", "y": 1}, "params: expected x, k, got x, k, y"),
+        ({"x": 0.5, "k": "c"}, "k: expected one of 'a', 'b', got 'c'"),
+        ({"x": "a", "k": "a"}, "x: expected a number, got 'a'"),
+        ({"x": True, "k": "a"}, "x: expected a number, got True"),
+    ],
+    ids=str,
+)
+def test_a_point_of_wrong_parameters_is_refused(params: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SearchSpace({"x": X, "k": Categorical(["a", "b"])}).point(params)
 
 
 @given(spaces)
@@ -217,6 +256,9 @@ X, Y = Float(0, 1), Float(0, 2)
         ({"x": Float(1, 3)}, {"x": Float(1, 3, step=1)}),
         ({"x": Float(1, 3)}, {"x": Integer(1, 3)}),
         ({"x": Integer(1, 3)}, {"x": Integer(1, 3, step=2)}),
+        ({"x": Categorical(["a", "b"])}, {"x": Categorical(["b", "a"])}),
+        ({"x": Categorical([0, 1])}, {"x": Categorical([False, True])}),
+        ({"x": Categorical([0, 1])}, {"x": Categorical([0.0, 1.0])}),
     ],
     ids=str,
 )
@@ -225,6 +267,103 @@ def test_spaces_that_differ_are_not_equal(one: dict[str, Variable], other: dict[
     assert hash(SearchSpace(one)) == hash(SearchSpace(dict(one)))
     assert SearchSpace(one) != SearchSpace(other)
     assert SearchSpace(one) != one
+
+
+# Constraints
+
+MIXED = SearchSpace(
+    {"x": X, "y": Y, "n": Integer(1, 8), "size": Categorical([10, 2.5]), "kind": Categorical(["a", "b"])}
+)
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("x + y - 2.5", 0.5 + 1.5 - 2.5),
+        ("x + 2 * y <= 3", 0.5 + 3 - 3),
+        ("x + 2 * y >= 3", 3 - 3.5),
+        ("1 <= x + y <= 1.5", 0.5),
+        ("n ** 2 / 4 - x % 0.3", 4 - 0.2),
+        ("-(x - 1) + sqrt(n) * abs(-y)", 0.5 + 3),
+        ("max(x, y, n) - min(x, 0.1)", 3.9),
+        ("exp(log(y)) + log10(100) + cos(pi)", 1.5 + 2 - 1),
+        ("size * n <= 40", 0.0),
+        ("n ** -2", 1 / 16),
+        ("3", 3.0),
+    ],
+)
+def test_an_expression_is_arithmetic_over_the_variables(expression: str, value: float) -> None:
+    space = SearchSpace(dict(zip(MIXED.names, MIXED.variables, strict=True)), [expression])
+    x = [0.5, 1.5, 4, 0, 1]
+    assert space.violation(x) == pytest.approx(value, abs=ROUNDING)
+    assert space.violation([x, x]) == pytest.approx([value, value], abs=ROUNDING)
+    assert space.is_feasible(x) == (value <= 0)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "message"),
+    [
+        ("x +", "expected an expression such as"),
+        ("x = 1", "expected an expression such as"),
+        ("x < 1", "only <= and >= compare"),
+        ("(x <= 1) + 1", "only <= and >= compare, and only the whole"),
+        ("z <= 1", "expected numeric variables of the space, got 'z' in 'z <= 1'"),
+        ("kind <= 1", "expected numeric variables of the space, got 'kind'"),
+        ("x <= 'a'", "'a' is no number"),
+        ("x <= True", "True is no number"),
+        ("x.real", "attribute is not arithmetic"),
+        ("x[0]", "subscript is not arithmetic"),
+        ("__import__('os').system('true')", "expected one of the functions abs, sqrt"),
+        ("open(x)", "expected one of the functions abs, sqrt"),
+        ("min(x, key=y)", "expected one of the functions"),
+        ("x if y else n", "ifexp is not arithmetic"),
+        ("", "expected an expression such as"),
+        (3, "expected an expression or a function, got 3"),
+    ],
+    ids=str,
+)
+def test_a_constraint_that_is_none_is_told_with_its_place(constraint: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=r"constraints\[1\]: ") as raised:
+        SearchSpace(dict(zip(MIXED.names, MIXED.variables, strict=True)), ["x <= 1", constraint])
+    assert message in str(raised.value)
+
+
+def of_two(x: float, y: float) -> list[float]:
+    return [x - 0.5, y - 1.0]
+
+
+def test_a_constraint_may_be_a_function_or_its_name() -> None:
+    for constraint in (of_two, f"{__name__}:of_two"):
+        space = SearchSpace({"x": X, "y": Y}, [constraint, "x + y <= 1.2"])
+        assert space.is_feasible([[0.4, 0.7], [0.6, 0.1], [0.1, 1.1], [0.4, 0.9]]).tolist() == [
+            True,
+            False,
+            False,
+            False,
+        ]
+        assert space.violation([0.4, 0.7]) == pytest.approx(-0.1)
+
+
+def test_a_point_at_which_a_constraint_is_no_number_does_not_meet_it() -> None:
+    space = SearchSpace({"x": Float(-1, 1)}, ["sqrt(x) <= 5", "x <= 1"])
+    assert space.is_feasible([[-0.5], [0.5]]).tolist() == [False, True]
+    assert space.violation([-0.5]) == np.inf
+
+
+def test_without_constraints_every_point_is_feasible() -> None:
+    assert of(X).is_feasible([[0.1], [7.0]]).all()
+    assert of(X).is_feasible(np.empty((0, 1))).shape == (0,)
+    assert SearchSpace({"x": X}, ["x <= 1"]).is_feasible(np.empty((0, 1))).shape == (0,)
+
+
+def test_constraints_belong_to_the_space_and_come_back_from_its_config() -> None:
+    space = SearchSpace({"x": X}, ["x <= 1", "package.module:name"])
+    again = SearchSpace.from_config(orjson.loads(orjson.dumps(space.to_config())))
+    assert again == space
+    assert hash(again) == hash(space)
+    assert space != of(X) != SearchSpace({"x": X}, ["x <= 0.5"])
+    with pytest.raises(ValueError, match=r"expected an expression or 'package.module:name', got of_two"):
+        SearchSpace({"x": X, "y": Y}, [of_two]).to_config()
 
 
 def test_bounds_make_real_variables() -> None:
@@ -262,6 +401,14 @@ def test_a_space_does_not_change_with_the_mapping_it_was_made_of() -> None:
         (Integer, {"low": 0, "high": 3, "step": 0}, "step: expected an integer >= 1 .*got 0"),
         (Integer, {"low": 1, "high": 9, "log": True, "step": 2}, "step: .*got 2"),
         (Integer, {"low": 0, "high": 3, "step": 9}, "step: .*got 9"),
+        (Categorical, {"choices": ["a"]}, r"choices: expected at least two, all distinct, got \['a'\]"),
+        (Categorical, {"choices": ["a", "b", "a"]}, "choices: .*all distinct"),
+        (Categorical, {"choices": [1, True]}, "choices: .*all distinct"),
+        (Categorical, {"choices": "ab"}, "choices: expected a list, got 'ab'"),
+        (Categorical, {"choices": 3}, "choices: expected a list, got 3"),
+        (Categorical, {"choices": ["a", None]}, "choices: expected texts, numbers or booleans, got None"),
+        (Categorical, {"choices": [0.5, float("nan")]}, "choices: expected texts, numbers or booleans, got nan"),
+        (SearchSpace, {"variables": {"gradient.x": X}}, "space: .*got 'gradient.x'"),
         (SearchSpace, {"variables": {}}, "space: expected at least one variable, got none"),
         (SearchSpace, {"variables": {"objective": X}}, "space: expected names other than .*got 'objective'"),
         (SearchSpace, {"variables": {"x": X, "status": X}}, "space: .*got 'status'"),

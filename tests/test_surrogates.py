@@ -28,11 +28,11 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, Matern, WhiteKernel
 from tolerances import DIFFERENCES, GRADIENT, LIKELIHOOD, NEARBY, QUADRATURE, REORDERED, ROUNDING, SOLVE
 
-from surrogate_core import Dataset, Float, GPSurrogate, Integer, SearchSpace, load_surrogate
+from surrogate_core import Categorical, Dataset, Float, GPSurrogate, Integer, SearchSpace, load_surrogate
 from surrogate_core.sampling import sample
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate, bucket
 from surrogate_core.surrogates.files import SURROGATES, surrogate_files
-from surrogate_core.surrogates.gaussian_process import BOUNDS, negative_log_posterior
+from surrogate_core.surrogates.gaussian_process import BOUNDS, _features, negative_log_posterior
 
 # Beside its defaults, each kind is held to the contract with these.
 VARIANTS: dict[str, list[dict[str, Any]]] = {
@@ -461,13 +461,23 @@ def textbook_covariance(kernel: str, theta: np.ndarray, U: np.ndarray) -> np.nda
 THETAS = np.log([[0.3, 0.7, 1.3, 1e-3], [0.05, 3.0, 0.2, 1e-1], [2.0, 2.0, 30.0, 1e-4]])
 
 
+PLAIN = np.arange(2)  # two numbers: each feature is a variable of its own
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_the_gradient_by_hand_is_that_of_the_posterior(kernel: str) -> None:
     n, N = 10, 12
     U = np.zeros((N, 2))
     U[:n] = sample("sobol", n, 2, seed=4)
     z = np.where(np.arange(N) < n, np.sin(5 * U[:, 0]) + U[:, 1], 0.0)
-    rest = U, z, (np.arange(N) < n).astype(float), np.array([0.2, 0.2, 0.0, -5.0]), np.array([0.5, 0.5, 1.0, 0.1])
+    rest = (
+        U,
+        PLAIN,
+        z,
+        (np.arange(N) < n).astype(float),
+        np.array([0.2, 0.2, 0.0, -5.0]),
+        np.array([0.5, 0.5, 1.0, 0.1]),
+    )
     with jax.enable_x64(True):
         automatic = jax.jit(jax.grad(lambda theta: negative_log_posterior(kernel, theta, *rest)[0]))
         for theta in THETAS:
@@ -489,7 +499,7 @@ def test_the_gradient_by_hand_stands_rows_that_are_nearly_one(kernel: str, apart
 
     for theta in THETAS:
         with jax.enable_x64(True):
-            by_hand = np.asarray(negative_log_posterior(kernel, theta, U, z, np.ones(12), np.zeros(4), np.zeros(4))[1])
+            by_hand = np.asarray(negative_log_posterior(kernel, theta, U, PLAIN, z, np.ones(12), *[np.zeros(4)] * 2)[1])
         expected = differences(value, theta, h=np.full(4, 1e-4))
         assert by_hand == pytest.approx(expected, rel=NEARBY, abs=NEARBY * np.abs(expected).max())
 
@@ -503,7 +513,7 @@ def test_the_likelihood_is_that_of_the_normal_distribution_whatever_the_padding(
     theta, flat = np.log([0.4, 0.9, 1.7, 1e-3]), np.zeros(4)
     K = textbook_covariance(kernel, theta, U[:n])
     with jax.enable_x64(True):
-        value = negative_log_posterior(kernel, theta, U, z, (np.arange(8) < n) * 1.0, flat, flat)[0]
+        value = negative_log_posterior(kernel, theta, U, PLAIN, z, (np.arange(8) < n) * 1.0, flat, flat)[0]
     assert float(value) == pytest.approx(-multivariate_normal(np.zeros(n), K).logpdf(z[:n]), rel=SOLVE)
 
 
@@ -589,3 +599,51 @@ def test_a_bucket_holds_its_rows_and_wastes_at_most_half(n: int) -> None:
 
 def test_buckets_are_few() -> None:
     assert sorted({bucket(n) for n in range(1, 101)}) == [8, 12, 16, 24, 32, 48, 64, 96, 128]
+
+
+# Categorical variables
+
+KINDS = {"a": 0.0, "b": 3.0, "c": -1.0}
+WITH_KINDS = SearchSpace({"x": Float(0, 2), "kind": Categorical(list(KINDS))})
+
+
+def by_kind(X: np.ndarray, offsets: list[float]) -> np.ndarray:
+    return np.sin(2 * X[:, 0]) + np.array(offsets)[X[:, 1].astype(int)]
+
+
+def test_a_choice_is_learned_and_the_gradient_is_that_within_it() -> None:
+    X = WITH_KINDS.decode(sample("sobol", 24, 2, seed=1))
+    fitted = GPSurrogate(n_starts=2).fit(Dataset(X, by_kind(X, list(KINDS.values())), WITH_KINDS))
+    for choice, offset in enumerate(KINDS.values()):
+        at = np.array([[x, choice] for x in (0.3, 0.9, 1.6)])
+        assert fitted.predict(at) == pytest.approx(np.sin(2 * at[:, 0]) + offset, abs=0.05)
+        assert fitted.gradient(at)[:, 0] == pytest.approx(2 * np.cos(2 * at[:, 0]), abs=0.3)
+        assert fitted.gradient(at)[:, 1].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("order", [("b", "c", "a"), ("c", "b", "a")])
+def test_the_order_of_the_choices_does_not_matter(order: tuple[str, ...]) -> None:
+    other = SearchSpace({"x": Float(0, 2), "kind": Categorical(order)})
+    X = WITH_KINDS.decode(sample("sobol", 12, 2, seed=1))
+    y = by_kind(X, list(KINDS.values()))
+    there = np.array([other.point(WITH_KINDS.params(x)) for x in X])
+    one = GPSurrogate(n_starts=2).fit(Dataset(X, y, WITH_KINDS))
+    two = GPSurrogate(n_starts=2).fit(Dataset(there, y, other))
+    beside = np.array([0.01, 0])
+    assert two.predict(there + beside) == pytest.approx(one.predict(X + beside), abs=REORDERED * np.ptp(y))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_gradient_by_hand_holds_for_choices_too(kernel: str) -> None:
+    U = WITH_KINDS.encode(WITH_KINDS.decode(sample("sobol", 12, 2, seed=4)))
+    F, group = _features(U, WITH_KINDS.n_choices)
+    assert F.shape == (12, 4)
+    assert group.tolist() == [0, 1, 1, 1]
+    z = np.sin(5 * U[:, 0]) + U[:, 1]
+    rest = F, group, z, np.ones(12), np.array([0.2, 0.2, 0.0, -5.0]), np.array([0.5, 0.5, 1.0, 0.1])
+    with jax.enable_x64(True):
+        automatic = jax.jit(jax.grad(lambda theta: negative_log_posterior(kernel, theta, *rest)[0]))
+        for theta in THETAS:
+            expected = np.asarray(automatic(theta))
+            by_hand = np.asarray(negative_log_posterior(kernel, theta, *rest)[1])
+            assert by_hand == pytest.approx(expected, rel=GRADIENT, abs=GRADIENT * np.abs(expected).max())

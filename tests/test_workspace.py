@@ -461,7 +461,7 @@ def test_a_key_is_of_what_the_run_started_from(tmp_path: Path) -> None:
     ("path", "said", "concerns_results"),
     [
         ("requirements.lock", "the library's source or its lock file", True),
-        ("box.py", "problem.source (box.py)", True),
+        ("box.py", "the source of problem.function", True),
         ("params.yaml", "params.yaml or dvc.yaml", False),
         ("dvc.yaml", "params.yaml or dvc.yaml", False),
     ],
@@ -480,7 +480,7 @@ def test_a_black_box_that_is_removed_while_a_run_works_is_an_edit(tmp_path: Path
     made = filled(tmp_path)
     _ = made.black_box
     (tmp_path / "box.py").unlink()
-    assert made.edited(pipeline=False) == "problem.source (box.py)"
+    assert made.edited(pipeline=False) == "the source of problem.function"
 
 
 def test_inputs_need_no_files(tmp_path: Path) -> None:

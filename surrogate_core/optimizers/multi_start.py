@@ -12,8 +12,11 @@ from jax import Array
 from surrogate_core.acquisition import lower_confidence_bound
 from surrogate_core.optimizers.gradient_descent import Descent, GradientDescentOptimizer
 from surrogate_core.precision import float64
-from surrogate_core.sampling import sample
+from surrogate_core.sampling import feasible_sample
+from surrogate_core.space import SearchSpace
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
+
+BISECTIONS = 30
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,19 @@ class MultiStartOptimizer:
             seed: of the screened Sobol points.
 
         Returns:
-            q arrays of unit-cube points: the ends of the descents, then the screened points, each by value.
+            q arrays of unit-cube points: the ends of the descents, then the screened points, each by value. With
+            constraints, those of them that meet these, and an end that does not drawn back to where it does.
         """
-        screened = np.concatenate([sample("sobol", self.n_screened, fitted.space.n_dims, seed), rows])
+        space = fitted.space
+        drawn = feasible_sample(space, "sobol", self.n_screened, seed)
+        screened = np.concatenate([np.resize(drawn if len(drawn) else rows, (self.n_screened, space.n_dims)), rows])
         descents, order = _descents(self, fitted.spec.traced, fitted.state, screened, kappas)
-        return [np.concatenate([ends, screened[by]]) for ends, by in zip(np.asarray(descents.U), order, strict=True)]
+        ends = list(np.asarray(descents.U))
+        if space.constraints:
+            drawn_back = [drawn_into(space, points, screened) for points in ends]
+            values = _values(fitted.spec.traced, fitted.state, np.stack(drawn_back), kappas)
+            ends = [points[by] for points, by in zip(drawn_back, np.argsort(values, axis=1), strict=True)]
+        return [np.concatenate([points, screened[by]]) for points, by in zip(ends, order, strict=True)]
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -73,6 +84,36 @@ def _descents(
         return jax.tree.map(lambda leaf: leaf[best_first], ends), by_value
 
     return jax.vmap(for_one)(kappas)
+
+
+@partial(jax.jit, static_argnums=0)
+def _values(spec: Surrogate, state: Any, U: Array, kappas: Array) -> Array:
+    def of_one(points: Array, kappa: Array) -> Array:
+        return jax.vmap(lambda u: lower_confidence_bound(spec, state, u, kappa))(points)
+
+    return jax.vmap(of_one)(U, kappas)
+
+
+def drawn_into(space: SearchSpace, points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Unit-cube points, (n, d), each moved towards the nearest of the others that meets the constraints until it does.
+
+    Known constraints may be any function, so the boundary between the two is found by bisection. Where none of the
+    others, (m, d), meets them, the points stay.
+    """
+    inside = others[space.is_feasible(space.decode(others))]
+    moved = points.copy()
+    out = np.flatnonzero(~space.is_feasible(space.decode(points)))
+    if len(inside) == 0 or len(out) == 0:
+        return moved
+    apart = np.linalg.norm(points[out, None] - inside[None], axis=-1)
+    anchors = inside[np.argmin(apart, axis=1)]
+    low, high = np.zeros(len(out)), np.ones(len(out))
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        meets = space.is_feasible(space.decode(anchors + middle[:, None] * (points[out] - anchors)))
+        low, high = np.where(meets, middle, low), np.where(meets, high, middle)
+    moved[out] = anchors + low[:, None] * (points[out] - anchors)
+    return moved
 
 
 def distinct(points: np.ndarray, others: np.ndarray, distance: float) -> np.ndarray:

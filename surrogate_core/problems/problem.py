@@ -18,7 +18,7 @@ class Problem:
     Args:
         name: by which it is asked for.
         function: called with one keyword a variable.
-        space: its variables.
+        space: its variables and known constraints.
         minimizer: parameters at which the least value is taken; one of them, where there are several.
         minimum: the least value: exact, or the best known, to the digits given.
         source: paper or book, and equation or table.
@@ -50,4 +50,4 @@ class Problem:
             room = np.array([self.minimizer[name] - variable.low, variable.high - self.minimizer[name]])
             low, high = rng.uniform(0, np.minimum(0.9 * room, LARGEST_CUT * (variable.high - variable.low)))
             cut[name] = replace(variable, low=variable.low + low, high=variable.high - high)
-        return replace(self, name=f"{self.name}-shifted-{seed}", space=SearchSpace(cut))
+        return replace(self, name=f"{self.name}-shifted-{seed}", space=SearchSpace(cut, self.space.constraints))

@@ -15,7 +15,7 @@ from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
 from surrogate_core.surrogates.gaussian_process import GPSurrogate
 from surrogate_core.surrogates.output import Output
 
-SCHEMA = 1
+SCHEMA = 2
 ARRAYS, SPEC = "model.safetensors", "model.json"
 SURROGATES: dict[str, type[Surrogate]] = {spec.kind: spec for spec in (GPSurrogate,)}
 

@@ -4,6 +4,10 @@ Notation: U: (N, d) unit-cube rows, padded from n to N; z: (N,) standardized val
 l: (d,) lengthscales; s2: output scale; e: noise variance; K = s2 C + e I; L L' = K; a = K^-1 z. A padded row is
 independent of all others and has unit variance, so that it changes neither likelihood nor prediction.
 
+Two choices of a categorical variable are at distance 1, whichever they are. F: (N, D) are features whose Euclidean
+distance is that one: an indicator a choice, times sqrt(1/2); of a number its coordinate. group: (D,) is the variable
+that each belongs to.
+
 Sources: Rasmussen & Williams, "Gaussian Processes for Machine Learning" (2006), eqs. 2.25, 2.26, 2.30, 5.9; priors
 scaled by dimension: Hvarfner et al. (2024), arXiv:2402.02229, section 4.
 """
@@ -39,6 +43,7 @@ JITTERS = (0.0, 1e-8, 1e-6, 1e-4)  # added to the diagonal in turn until the fac
 
 class GPState(NamedTuple):
     U: AnyArray
+    n_choices: AnyArray
     w: AnyArray
     a: AnyArray
     L_inverse: AnyArray
@@ -102,6 +107,7 @@ class GPSurrogate(Surrogate):
         z = np.zeros(N)
         z[:n] = to_latent(self.transform, output, rows.y)
         w = (np.arange(N) < n).astype(float)
+        F, group = _features(U, rows.space.n_choices)
 
         mean, precision = self._log_prior(d)
         low, high = np.log([*[BOUNDS[0]] * d, BOUNDS[1], BOUNDS[2]]).T
@@ -115,7 +121,7 @@ class GPSurrogate(Surrogate):
             first[d + 1] = np.log(self.noise_level)
 
         def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
-            value, gradient = negative_log_posterior(self.kernel, theta, U, z, w, mean, precision)
+            value, gradient = negative_log_posterior(self.kernel, theta, F, group, z, w, mean, precision)
             if not np.isfinite(value):  # not positive definite here: a wall that the line search steps back from
                 return 1e25, np.zeros_like(theta)
             return float(value), np.asarray(gradient)
@@ -131,13 +137,13 @@ class GPSurrogate(Surrogate):
             ]
             best = min(ends, key=lambda end: end.fun)
             for jitter in JITTERS:
-                L_inverse, a = _factor(self.kernel, best.x, U, z, w, jitter)
+                L_inverse, a = _factor(self.kernel, best.x, F, group, z, w, jitter)
                 if np.isfinite(a).all():
                     break
             else:
                 raise ValueError("fit: expected a covariance that can be factored, got none with a jitter of 1e-4")
         lengthscales, output_scale, noise = np.exp(best.x[:d]), np.exp(best.x[d]), np.exp(best.x[d + 1]) + jitter
-        state = GPState(U, w, a, L_inverse, lengthscales, output_scale, noise, output)
+        state = GPState(U, rows.space.n_choices, w, a, L_inverse, lengthscales, output_scale, noise, output)
         state = jax.tree.map(np.asarray, state)  # no array of 64 bits leaves this scope as JAX's
         diagnostics = {
             "n_rows": n,
@@ -152,7 +158,9 @@ class GPSurrogate(Surrogate):
         return FittedSurrogate(self, rows.space, state, diagnostics)
 
     def latent(self, state: GPState, u: Array) -> tuple[Array, Array]:
-        delta = (u - state.U) / state.lengthscales
+        m = state.n_choices
+        apart = jnp.minimum(jnp.floor(u * m), m - 1) != jnp.floor(state.U * m)
+        delta = jnp.where(m > 0, apart, u - state.U) / state.lengthscales
         k = state.output_scale * _KERNELS[self.kernel][0](jnp.sum(delta**2, axis=1)) * state.w
         b = state.L_inverse @ k
         return k @ state.a, jnp.maximum(state.output_scale - b @ b, 1e-12 * state.output_scale)
@@ -178,16 +186,16 @@ class GPSurrogate(Surrogate):
 
 @partial(jax.jit, static_argnums=0)
 def negative_log_posterior(
-    kernel: Kernel, theta: Array, U: Array, z: Array, w: Array, mean: Array, precision: Array
+    kernel: Kernel, theta: Array, F: Array, group: Array, z: Array, w: Array, mean: Array, precision: Array
 ) -> tuple[Array, Array]:
     """Negative log posterior of theta = log (l, s2, e), up to the prior's constant, and its gradient.
 
     The gradient is 1/2 tr((K^-1 - a a') dK) (Rasmussen & Williams, eq. 5.9), with dK/dlog l_j = s2 h(r2) D_j^2 / l_j^2
     where h = -2 dk/dr2. Summed over all pairs by two matrix products, it needs no (N, N, d) array.
     """
-    d = U.shape[1]
+    d = len(theta) - 2
     l, s2, e = jnp.exp(theta[:d]), jnp.exp(theta[d]), jnp.exp(theta[d + 1])
-    A = U / l
+    A = F / l[group]
     r2, pairs = _squared_distances(A), jnp.outer(w, w)
     k, h = _KERNELS[kernel]
     C = s2 * k(r2) * pairs
@@ -196,18 +204,30 @@ def negative_log_posterior(
     value = 0.5 * z @ a + jnp.sum(jnp.log(jnp.diag(L))) + 0.5 * jnp.sum(w) * jnp.log(2 * jnp.pi)
     W = (cho_solve((L, True), jnp.eye(len(z))) - jnp.outer(a, a)) * pairs
     G = W * s2 * h(r2)
-    by_l = G.sum(axis=1) @ A**2 - jnp.sum(A * (G @ A), axis=0)
+    by_l = jnp.zeros(d).at[group].add(G.sum(axis=1) @ A**2 - jnp.sum(A * (G @ A), axis=0))
     gradient = jnp.concatenate([by_l, 0.5 * jnp.array([jnp.sum(W * C), e * jnp.trace(W)])])
     off = theta - mean
     return value + 0.5 * off @ (precision * off), gradient + precision * off
 
 
 @partial(jax.jit, static_argnums=0)
-def _factor(kernel: Kernel, theta: Array, U: Array, z: Array, w: Array, jitter: float) -> tuple[Array, Array]:
-    d = U.shape[1]
-    C = jnp.exp(theta[d]) * _KERNELS[kernel][0](_squared_distances(U / jnp.exp(theta[:d]))) * jnp.outer(w, w)
+def _factor(
+    kernel: Kernel, theta: Array, F: Array, group: Array, z: Array, w: Array, jitter: float
+) -> tuple[Array, Array]:
+    d = len(theta) - 2
+    C = jnp.exp(theta[d]) * _KERNELS[kernel][0](_squared_distances(F / jnp.exp(theta[group]))) * jnp.outer(w, w)
     L = jnp.linalg.cholesky(C + jnp.diag((jnp.exp(theta[d + 1]) + jitter) * w + (1 - w)))
     return solve_triangular(L, jnp.eye(len(z)), lower=True), cho_solve((L, True), z)
+
+
+def _features(U: np.ndarray, n_choices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """F and group of unit-cube rows."""
+    columns, group = [], []
+    for j, m in enumerate(n_choices.astype(int)):
+        u = U[:, j]
+        columns += [np.sqrt(0.5) * (np.floor(u * m) == choice) for choice in range(m)] or [u]
+        group += [j] * max(1, m)
+    return np.column_stack(columns), np.array(group)
 
 
 @cache

@@ -235,7 +235,7 @@ class Tracker:
         folder = self.workspace.out / CHAMPION
         fitted = load_surrogate(folder)
         rows = read_dataset(self.workspace, DATASET)
-        example = pd.DataFrame(rows.X[:3], columns=list(rows.space.names))
+        example = pd.DataFrame([rows.space.params(x) for x in rows.X[:3]])
         told = pd.DataFrame({"prediction": fitted.predict(rows.X[:3]), "uncertainty": fitted.uncertainty(rows.X[:3])})
         signature: ModelSignature = infer_signature(example, told)
         with mlflow.start_run(run_id=self.run_id):
@@ -276,8 +276,7 @@ def _is_alive(process: str) -> bool:
 
 def pictures_folder(workspace: Workspace) -> Path:
     """Where the pictures of the last run are, for people; they are drawn anew and not versioned."""
-    foreign = workspace.out != workspace.root
-    return workspace.out / "pictures" if foreign else workspace.root / "runs" / "pictures"
+    return workspace.unversioned / "pictures"
 
 
 def dvc_process() -> str | None:

@@ -1,0 +1,122 @@
+"""A black box that is a program: parameters as JSON on its standard input, its result as JSON on standard output."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+MOST_OUTPUT = 1_000_000
+"""Bytes of standard output beyond which a program is stopped; of standard error so many of the last are kept."""
+
+
+class CommandFailed(RuntimeError):
+    """A program gave no result; the message ends with what it said on standard error."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A program and its arguments, run without a shell.
+
+    Args:
+        words: the program, found in `root` where it has a slash, else on the PATH; then its arguments.
+        root: where it runs; it is told by SURROGATE_ROOT.
+        folders: below which each evaluation gets a working folder of its own, which stays, instead of `root`.
+    """
+
+    words: tuple[str, ...]
+    root: str
+    folders: str | None = None
+
+    def __call__(self, params: Mapping[str, Any]) -> Any:
+        asked = orjson.dumps(dict(params))
+        folder = self.root
+        if self.folders is not None:
+            Path(self.folders).mkdir(parents=True, exist_ok=True)
+            folder = tempfile.mkdtemp(dir=self.folders, prefix=hashlib.sha256(asked).hexdigest()[:12] + "-")
+            Path(folder, "parameters.json").write_bytes(asked)
+        status, out, said = self._run(asked, folder)
+        last = " ".join(said.decode(errors="replace").split())[-200:]
+        if len(out) > MOST_OUTPUT:
+            raise CommandFailed(f"expected one JSON value on standard output, got over {MOST_OUTPUT} bytes; {last}")
+        if status:
+            how = f"signal {-status}" if status < 0 else f"exit status {status}"
+            raise CommandFailed(f"{how}: {last or 'nothing on standard error'}")
+        try:
+            return orjson.loads(out)
+        except ValueError as error:
+            text = out.decode(errors="replace").strip()
+            got = repr(text[:60]) + "..." * (len(text) > 60) if text else "nothing"
+            told = f"; {last}" if last else ""
+            raise CommandFailed(f"expected one JSON value on standard output, got {got}{told}") from error
+
+    def check(self) -> None:
+        """Finds out whether the program can be started.
+
+        Raises:
+            ValueError: it is not there, or not executable.
+        """
+        self._program()
+
+    def _program(self) -> str:
+        word = self.words[0]
+        if "/" not in word:
+            found = shutil.which(word) or (sys.executable if word in ("python", "python3") else None)
+            if found is None:
+                raise ValueError(f"expected a program on the PATH, got {word!r}; ./{word} is one in this folder")
+            return found
+        path = Path(self.root, word)
+        if not path.is_file():
+            raise ValueError(f"expected a program, got {word!r}, which is not there")
+        if not os.access(path, os.X_OK):
+            raise ValueError(
+                f"expected a program, got {word!r}, which is not executable; chmod +x it, or name its interpreter first"
+            )
+        return str(path.absolute())
+
+    def _run(self, asked: bytes, folder: str) -> tuple[int, bytes, bytes]:
+        environment = {**os.environ, "SURROGATE_ROOT": self.root}
+        words = [self._program(), *(self._placed(word, folder) for word in self.words[1:])]
+        pipe = subprocess.PIPE
+        try:
+            process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, cwd=folder, env=environment)
+        except OSError as error:
+            raise CommandFailed(f"{self.words[0]} cannot be started: {error.strerror}; has it a line #!...?") from error
+        with process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stderr is not None
+            said: list[bytes] = [b""]
+            listener = threading.Thread(target=_keep_last, args=(process.stderr, said), daemon=True)
+            listener.start()
+            try:
+                process.stdin.write(asked)
+                process.stdin.close()
+            except BrokenPipeError:  # it does not read
+                process.stdin = None
+            out = b""
+            while len(out) <= MOST_OUTPUT and (chunk := process.stdout.read1(65536)):  # type: ignore[attr-defined]
+                out += chunk
+            if len(out) > MOST_OUTPUT:
+                process.kill()
+            process.wait()
+            listener.join(1.0)  # a process that it has left behind may hold the other end
+        return process.returncode, out, said[0]
+
+    def _placed(self, word: str, folder: str) -> str:
+        """An argument that names a file of the root, as it is named from the folder where the program runs."""
+        inside = folder != self.root and not os.path.isabs(word) and Path(self.root, word).is_file()
+        return str(Path(self.root, word).absolute()) if inside else word
+
+
+def _keep_last(stream: IO[bytes], said: list[bytes]) -> None:
+    while chunk := stream.read1(65536):  # type: ignore[attr-defined]
+        said[0] = (said[0] + chunk)[-2000:]

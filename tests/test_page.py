@@ -1,0 +1,498 @@
+"""The page of a run: all that is on disk, nothing that a browser would fetch, and what is missing said so."""
+
+import base64
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import orjson
+import pytest
+from click.testing import CliRunner, Result
+
+from flows.cli import cli
+from flows.last_run import last_run, note_end, note_stage
+from flows.page import page, write_page
+from surrogate_core.dataset import Dataset
+from surrogate_core.performance.profiler import Cost
+from surrogate_core.space import Float, Integer, SearchSpace
+from surrogate_core.surrogates.base import FittedSurrogate
+from surrogate_core.surrogates.files import surrogate_files
+from surrogate_core.surrogates.gaussian_process import GPState, GPSurrogate
+from surrogate_core.surrogates.output import Output
+from tasks import pictures
+from tasks.errors import BadInput
+from tasks.keys import DATASET, OPTIMUM, RECOMMENDATION, STAGES, TUNING, VALIDATION, stage_key
+from tasks.settings import load_settings
+from tasks.workspace import Workspace
+
+PARAMS = """\
+problem:
+  function: box:f
+  source: box.py
+  space: {x: {type: float, low: 0.01, high: 1, log: true}, n: {type: integer, low: 1, high: 8}}
+collect: {n_samples: 6}
+fit: {surrogate: {kind: gaussian_process}}
+validate: {folds: 2}
+tune: {space: {kernel: [matern52, rbf]}}
+report: {figure: "box:draw"}
+"""
+BOX = """\
+from matplotlib.figure import Figure
+
+def f(x, n): return x * n
+
+def draw(designs):
+    figure = Figure()
+    figure.subplots().set_title(", ".join(designs))
+    return figure
+"""
+SPACE = SearchSpace({"x": Float(0.01, 1, log=True), "n": Integer(1, 8)})
+SPEC = GPSurrogate()
+REASON = 'RuntimeError: <script>alert("1 & 2")</script> at http://127.0.0.1/x.js'
+
+
+def rows(*y: float) -> Dataset:
+    X = SPACE.decode(np.random.default_rng(len(y)).random((len(y), 2)))
+    return Dataset(X, np.array(y), SPACE, reason=np.where(np.isfinite(y), "", REASON))
+
+
+def model() -> dict[str, bytes]:
+    state = GPState(
+        *(np.ones(2) for _ in range(5)), np.ones(2), np.ones(()), np.ones(()), Output(np.ones(()), np.ones(()))
+    )
+    told = {"n_rows": 5, "start_values": [3.0, 2.5], "lengthscales": {"x": 0.25, "n": 2.0}, "noise": 1e-4}
+    return surrogate_files(FittedSurrogate(SPEC, SPACE, state, told))
+
+
+def evaluation(proposed_in: int, objective: float | None, **params: Any) -> dict[str, Any]:
+    told = {"proposed_in": proposed_in, "kappa": 0.0, "predicted": 1.2, "predicted_lower": 1.0, "predicted_upper": 1.4}
+    return {
+        **told,
+        "objective": objective,
+        "reason": "" if objective else REASON,
+        "params": params or {"x": 0.5, "n": 8},
+    }
+
+
+OUTCOME: dict[str, Any] = {
+    "best_sample": {"params": {"x": 0.25, "n": 3}, "measured": 2.0},
+    "found_by": "surrogate",
+    "promised": 1.2345,
+    "lower": 1.1,
+    "upper": 1.4,
+    "params": {"x": 0.012345678, "n": 8},
+    "measured": 1.25,
+    "gain": 0.375,
+    "surrogate": SPEC.to_config(),
+    "n_evaluations": 2,
+    "n_failed": 1,
+    "n_infeasible": 0,
+}
+METRICS = {"r2": 0.4, "rmse": 0.1, "mae": 0.08, "nlpd": -1.0, "coverage_95": 0.9}
+REPORTS: dict[str, dict[str, Any]] = {
+    VALIDATION: {
+        "metrics": METRICS,
+        "passed": False,
+        "gates": [
+            {"name": "min_r2", "value": 0.4, "bound": 0.5, "passed": False},
+            {"name": "max_rmse", "value": 0.1, "bound": 0.2, "passed": True},
+        ],
+        "n_rows": 5,
+        "surrogate": SPEC.to_config(),
+        "held_out": [{"fold": 0, "y": y, "predicted": 2.0, "lower": 1.0, "upper": 2.5} for y in (1.5, 2.0, 3.0)],
+    },
+    OPTIMUM: {
+        **OUTCOME,
+        "rounds": [
+            {"round": 1, "promised": 1.2, "lower": 1.0, "upper": 1.4, "measured": 1.6, "best_so_far": 1.6},
+            {"round": 2, "promised": 1.2, "lower": 1.0, "upper": 1.4, "measured": 1.25, "best_so_far": 1.25},
+        ],
+        "evaluations": [evaluation(1, 1.6), evaluation(2, 1.25), evaluation(2, None)],
+    },
+    TUNING: {
+        "champion": {"surrogate": SPEC.to_config(), "metrics": METRICS},
+        "challenger": {"surrogate": GPSurrogate(kernel="rbf").to_config(), "metrics": METRICS},
+        "challenger_is_better": False,
+        "advantage": {"mean_log_density": 0.05, "standard_error": 0.1},
+        "n_duplicates": 1,
+        "trials": [
+            {"number": 0, "kernel": "matern52", "nlpd": -1.0, "reason": ""},
+            {"number": 1, "kernel": "rbf", "nlpd": None, "reason": "ValueError: no"},
+        ],
+        "evaluations": [evaluation(1, 1.3)],
+    },
+    RECOMMENDATION: {**OUTCOME, "challenger_is_better": False, "gates_passed": False, "failed_gates": ["min_r2 0.5"]},
+}
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """One in which every stage has run, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "box", raising=False)
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    (tmp_path / "box.py").write_text(BOX)
+    made = Workspace.of(tmp_path, load_settings(tmp_path / "params.yaml"), foreign=False)
+    tables = {
+        DATASET: rows(3.0, 2.0, np.nan, 40.0, 5.0, np.nan, 2.5),
+        "data/evaluations.parquet": rows(1.6, 1.25, np.nan),
+        "data/tuning_evaluations.parquet": rows(1.3),
+    }
+    files = {path: table.to_bytes() for path, table in tables.items()}
+    files |= {path: orjson.dumps(report) for path, report in REPORTS.items()}
+    for folder in ("data/model", "data/optimized_model", "data/champion"):
+        files |= {f"{folder}/{name}": content for name, content in model().items()}
+    made.write(files, ())
+    return made
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are made but not rendered, which takes most of a page's time."""
+    monkeypatch.setattr(pictures, "svg", lambda figure: b"<svg/>")
+
+
+class Parsed(HTMLParser):
+    """A page's words, its elements, and the addresses that a browser would fetch or follow."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.elements: list[str] = []
+        self.ids: list[str] = []
+        self.addresses: list[str] = []
+        self.said: list[str] = []
+        self._styles = ""
+        self.feed(text)
+        self.addresses += re.findall(r"url\(([^)]*)\)|@import\s+(\S+)", self._styles)
+        self.words = " ".join(" ".join(self.said).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            if name in ("src", "href", "xlink:href", "srcset", "action", "data", "poster", "background", "formaction"):
+                self.addresses.append(value or "")
+            if name == "style":
+                self._styles += value or ""
+
+    def handle_data(self, data: str) -> None:
+        if self.elements[-1:] == ["style"]:
+            self._styles += data
+            self.elements.append("/style")
+        else:
+            self.said.append(data)
+
+    @property
+    def foreign(self) -> list[Any]:
+        return [address for address in self.addresses if not str(address).startswith(("data:", "#"))]
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        "<img src='//example.org/x.png'>",
+        "<link rel=stylesheet href=https://example.org/x.css>",
+        "<script src=x.js></script>",
+        "<style>p { background: url(x.png) }</style>",
+        "<style>@import 'x.css';</style>",
+        "<p style='background: url(//example.org/x)'>",
+    ],
+)
+def test_what_is_fetched_is_seen(element: str) -> None:
+    assert Parsed(element).foreign
+
+
+def test_the_whole_page_fetches_nothing_and_tells_everything(workspace: Workspace) -> None:
+    parsed = Parsed(page(workspace))
+    assert parsed.foreign == []
+    assert "script" not in parsed.elements
+    assert sorted(parsed.ids) == sorted([*STAGES, "recommendation", "settings", "timings"])
+    assert parsed.elements.count("img") == 7
+    for picture in (address for address in parsed.addresses if address.startswith("data:")):
+        drawn = base64.b64decode(picture.partition("base64,")[2]).decode()
+        assert [link for link in re.findall(r'href="([^"]*)"', drawn) if not link.startswith(("#", "data:"))] == []
+    for told in (
+        "1.25 measured; 37.5 % better than the best sample",
+        "1.234, 95 % interval 1.1 to 1.4 ✓ kept",
+        "✗ FAILED min_r2 0.5 (it is 0.4)",
+        "x 0.0123457 0.25",
+        "at its upper bound",
+        "7 samples, of which 2 failed. The best is 2.",
+        "11, of which 3 failed",
+        "min_r2 at least 0.5 0.4 ✗ FAILED",
+        "max_rmse at most 0.2 0.1 ✓ passed",
+        "1 1.2 1 1.4 1.6 ✗ not kept 1.6",
+        "2 1.2 1 1.4 1.25 ✓ kept 1.25",
+        "The champion stays",
+        "kind: gaussian_process",
+    ):
+        assert told in parsed.words
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_text_of_a_black_box_is_no_markup(workspace: Workspace) -> None:
+    text = page(workspace)
+    assert "<script" not in text
+    assert f"2 {REASON}" in Parsed(text).words
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    ("gone", "headline"),
+    [
+        (["tune"], "This is what optimize came to"),
+        (["optimize", "tune"], "2 measured; the best of the samples This is what collect came to"),
+        (["collect", "fit", "validate", "optimize"], "1.25 measured"),
+        (["collect", "optimize", "tune"], "Not known yet"),
+    ],
+)
+def test_a_stage_that_has_not_run_hides_nothing_else(workspace: Workspace, gone: list[str], headline: str) -> None:
+    for path in (workspace.out / path for stage in gone for path in STAGES[stage].outs):
+        if path.is_file():
+            path.unlink()
+        else:
+            path.rename(path.with_name(f"former-{path.name}"))
+    words = Parsed(page(workspace)).words
+    assert headline in words
+    assert [stage for stage in STAGES if f"Not run yet: surrogate {stage}" in words] == gone
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("promised_only", [True, False])
+def test_a_design_that_nobody_measured_is_called_a_prediction(workspace: Workspace, promised_only: bool) -> None:
+    if promised_only:
+        for path in (OPTIMUM, RECOMMENDATION):
+            change(workspace, path, measured=None, gain=None)
+    words = Parsed(page(workspace)).words
+    assert ("Nothing was measured here: the design is a prediction" in words) is promised_only
+    assert ("1.234 predicted, not measured" in words) is promised_only
+    assert ("better than the best sample" in words) is not promised_only
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_no_better_design_than_the_best_sample_is_said(workspace: Workspace) -> None:
+    best = OUTCOME["best_sample"]
+    change(workspace, RECOMMENDATION, **best, found_by="collect", promised=None, gain=0.0)
+    words = Parsed(page(workspace)).words
+    assert "2 measured; the best of the samples No design that the surrogate proposed was better." in words
+    assert "promised by the surrogate" not in words
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_design_may_hold_text_and_truth_values(workspace: Workspace) -> None:
+    params = {"x": 1e-9, "kind": "a<b>", "dry": True}
+    change(workspace, RECOMMENDATION, params=params)
+    change(workspace, TUNING, evaluations=[evaluation(1, 1.3, **params)])
+    text = page(workspace)
+    assert "kind a<b>" in Parsed(text).words
+    assert "dry true" in Parsed(text).words
+    assert "1.3 1e-09 a<b> true" in Parsed(text).words
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_picture_that_cannot_be_drawn_is_told_in_its_place(workspace: Workspace) -> None:
+    (workspace.root / "box.py").write_text("def draw(designs): raise OSError('no font <i>')")
+    parsed = Parsed(page(workspace))
+    assert "This picture could not be drawn: OSError: no font <i>" in parsed.words
+    assert parsed.elements.count("img") == 6
+
+
+def test_many_points_are_drawn_as_pixels(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.page_parts.MAX_SVG_BYTES", 100)
+    monkeypatch.setattr(pictures, "svg", lambda figure: b"0" * 101)
+    monkeypatch.setattr(pictures, "png", lambda figure: b"pixels")
+    addresses = {address for address in Parsed(page(workspace)).addresses if address.startswith("data:")}
+    assert addresses == {"data:image/png;base64," + base64.b64encode(b"pixels").decode()}
+
+
+# --- what the last run was
+
+
+def note(workspace: Workspace, stage: str, key: str, cache: str, seconds: float) -> None:
+    assert note_stage(workspace, stage, key=key, cache=cache, cost=Cost(wall_s=seconds), run_id="run-1") == ""
+
+
+def test_what_came_from_the_cache_keeps_the_cost_of_its_work(workspace: Workspace) -> None:
+    for key, cache, seconds in (("a", "miss", 8.0), ("a", "hit", 0.1)):
+        note(workspace, "fit", key, cache, seconds)
+    entry = last_run(workspace)["stages"]["fit"]
+    assert (entry["cache"], entry["wall_s"], entry["worked"]["wall_s"]) == ("hit", 0.1, 8.0)
+    note(workspace, "fit", "b", "hit", 0.2)  # of another key: what its work cost is not known here
+    note(workspace, "tune", "c", "hit", 0.3)
+    assert [entry["worked"] for entry in last_run(workspace)["stages"].values()] == [None, None]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_page_tells_timings_and_how_the_run_ended(workspace: Workspace) -> None:
+    assert "Not known: nothing has run here" in Parsed(page(workspace)).words
+    note(workspace, "fit", stage_key(STAGES["fit"], workspace), "miss", 8.25)
+    note(workspace, "tune", "0" * 64, "hit", 0.5)
+    note_end(workspace, status="FAILED", reason="tune: <all> failed", run_id="run-1")
+    words = Parsed(page(workspace)).words
+    assert "The last run FAILED: tune: <all> failed." in words
+    assert "8.2 0.0 0.0 0 tune cached" in words
+    assert "all 8.8 8.2" in words
+    assert "Out of date: tune." in words  # for its key is not the one it ran under; that of fit is
+    note(workspace, "tune", stage_key(STAGES["tune"], workspace), "miss", 0.5)
+    note_end(workspace, status="FINISHED", reason="", run_id="run-2")
+    words = Parsed(page(workspace)).words
+    assert "MLflow run run-2" in words
+    assert "FAILED: tune" not in words
+    assert "Out of date" not in words
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"schema": 2}', b'{"schema": 1, "stages": {"fit": {}}, "run": {}}']
+)
+def test_a_note_of_the_last_run_that_is_damaged_is_none(workspace: Workspace, content: bytes) -> None:
+    note(workspace, "fit", "a", "miss", 1.0)
+    (workspace.root / "runs" / "last_run.json").write_bytes(content)
+    assert "Not known: nothing has run here" in Parsed(page(workspace)).words
+    note(workspace, "tune", "a", "miss", 1.0)
+    assert list(last_run(workspace)["stages"]) == ["tune"]
+
+
+def test_a_note_that_cannot_be_written_is_told(workspace: Workspace) -> None:
+    (workspace.root / "runs").write_text("in the way")
+    told = note_end(workspace, status="FINISHED", reason="", run_id="run-1")
+    assert told.startswith(f"{workspace.root / 'runs' / 'last_run.json'}: not written (")
+
+
+# --- the command
+
+
+def report(*options: str) -> Result:
+    with mock.patch.dict("os.environ"):  # which the command sets for its libraries
+        return CliRunner().invoke(cli, ["report", *options])
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_command_prints_where_the_page_is(workspace: Workspace, tmp_path: Path) -> None:
+    place = tmp_path / "runs" / "report.html"
+    assert report().output == f"{place.as_uri()}\n"
+    assert orjson.loads(report("--json").output) == {"page": str(place), "url": place.as_uri()}
+    assert report("-o", "new/own page.html").output == f"{tmp_path.as_uri()}/new/own%20page.html\n"
+    assert (tmp_path / "new" / "own page.html").read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_page_of_other_settings_is_beside_their_outputs(workspace: Workspace, tmp_path: Path) -> None:
+    options = ("-S", "fit.seed=1")
+    assert report(*options).exit_code == 2
+    assert "surrogate run` with the same -S and --params makes them" in report(*options).stderr
+    settings = load_settings(tmp_path / "params.yaml", ["fit.seed=1"])
+    folder = Workspace.of(tmp_path, settings, foreign=True).out
+    folder.mkdir(parents=True)
+    (workspace.out / "data").rename(folder / "data")
+    assert report(*options).output == f"{(folder / 'report.html').as_uri()}\n"
+    assert report().exit_code == 2
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    ("path", "damage", "told"),
+    [
+        (DATASET, truncate, "run collect again"),
+        ("data/model/model.safetensors", truncate, "run fit again"),
+        ("data/model/model.json", truncate, "run fit again"),
+        (VALIDATION, truncate, "run validate again"),
+        (OPTIMUM, lambda path: path.write_bytes(b"{}"), "run optimize again"),
+        (OPTIMUM, lambda path: path.write_bytes(b"[]"), "run optimize again"),
+        (RECOMMENDATION, lambda path: path.write_bytes(b'{"params": 1}'), "run tune again"),
+    ],
+)
+def test_a_damaged_file_is_one_line_and_no_page(
+    workspace: Workspace, path: str, damage: Callable[[Path], Any], told: str
+) -> None:
+    damage(workspace.out / path)
+    done = report()
+    assert done.exit_code == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert path.removesuffix("/model.json").removesuffix("/model.safetensors") in done.stderr
+    assert told in done.stderr
+    assert not (workspace.root / "runs").exists()
+
+
+def test_where_nothing_has_run_there_is_no_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = report()
+    assert (done.exit_code, list(tmp_path.iterdir())) == (2, [])
+    assert "expected a settings file, got none" in done.stderr
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    done = report()
+    assert done.exit_code == 2
+    assert (
+        done.stderr
+        == f"surrogate: {tmp_path / 'data'}: expected the outputs of a stage, got none; `surrogate run` makes them\n"
+    )
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_place_that_cannot_be_written_is_told(workspace: Workspace) -> None:
+    with pytest.raises(BadInput, match=r"^-o: expected a file that can be written, got .*data \("):
+        write_page(workspace, Path("data"))
+
+
+@pytest.mark.slow
+def test_the_page_needs_neither_scheduler_nor_tracker() -> None:
+    code = "import sys, flows.page; print(sorted({'mlflow', 'prefect', 'dvc', 'optuna'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+# --- its pictures
+
+
+def test_the_histogram_counts_what_failed() -> None:
+    figure = pictures.histogram(rows(1.0, 2.0, np.nan, 2.0), -1.0)
+    assert figure.axes[0].get_title() == "3 measured, 1 failed"
+    assert sum(bar.get_height() for bar in figure.axes[0].patches) == 3
+    assert figure.axes[0].lines[0].get_xdata()[0] == -1.0
+    assert pictures.svg(pictures.histogram(rows(2.0, 2.0), 1.0)).startswith(b"<?xml")
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_best_so_far_never_gets_worse(sign: float) -> None:
+    parts = {"samples": rows(np.nan, 3.0, 5.0), "rounds": rows(4.0, 1.0), "tuning": rows(2.0)}
+    axes = pictures.history(parts, sign).axes[0]
+    best = next(line for line in axes.lines if line.get_label() == "best so far")
+    assert best.get_ydata()[1:].tolist() == (sign * np.array([3.0, 3.0, 3.0, 1.0, 1.0])).tolist()
+    assert axes.get_yscale() == "linear"
+
+
+def test_values_of_many_magnitudes_are_drawn_on_a_logarithmic_scale() -> None:
+    parts = {"samples": rows(0.01, 1.0, 30.0)}
+    assert pictures.history(parts, 1.0).axes[0].get_yscale() == "log"
+    assert pictures.history(parts, -1.0).axes[0].get_yscale() == "linear"
+    assert [axes.get_yscale() for axes in pictures.against_variables(parts, 1.0).axes] == ["log", "log"]
+
+
+def test_there_is_a_panel_for_each_variable_up_to_a_number() -> None:
+    panels = pictures.against_variables({"samples": rows(1.0, 2.0, np.nan)}, 1.0).axes
+    assert [(axes.get_xlabel(), axes.get_xscale()) for axes in panels] == [("x", "log"), ("n", "linear")]
+    many = Dataset(np.random.default_rng(0).random((5, 30)), np.arange(5.0))
+    assert len(pictures.against_variables({"samples": many}, 1.0).axes) == pictures.PANELS
+
+
+def test_equal_figures_are_equal_files() -> None:
+    parts = {"samples": rows(1.0, 2.0)}
+    assert pictures.svg(pictures.history(parts, 1.0)) == pictures.svg(pictures.history(parts, 1.0))
+
+
+def change(workspace: Workspace, path: str, **changed: Any) -> None:
+    place = workspace.out / path
+    place.write_bytes(orjson.dumps({**orjson.loads(place.read_bytes()), **changed}))
