@@ -3,19 +3,14 @@
 Little is imported before a command is known: help is instant, and the Prefect server starts while the rest loads.
 """
 
-import _thread
-import errno
 import gc
-import logging
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -24,14 +19,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flows.command import (
+    ServerGone,
+    check,
+    interruptible,
+    leave,
+    only_errors,
+    open_workspace,
+    prepare,
+    project,
+    quiet,
+    room_needed,
+    settings_file,
+)
 from tasks.errors import BadInput, StageFailed, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from flows.pipeline import Session
-    from tasks.inputs import Inputs
-    from tasks.workspace import Workspace
 
 STAGE_HELP = {
     "collect": "Evaluate the black box at the points of a sampling design.",
@@ -50,6 +56,7 @@ Examples:
   surrogate run --json                      the result as JSON, for programs
   surrogate fit                             one stage, as `dvc repro` runs it
   surrogate tune --promote                  let the challenger take the champion's place
+  surrogate serve --cron "0 6 * * *"        every morning at six
   surrogate report                          one HTML page of the last run
   surrogate ui                              compare runs in MLflow
   surrogate doctor                          what is wrong here, and how to mend it
@@ -75,8 +82,12 @@ def cli() -> None:
 
 
 def _run_options(command: Callable[..., None]) -> Callable[..., None]:
+    as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else.")
+    return as_json(_settings_options(command))
+
+
+def _settings_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else."),
         click.option(
             "-S", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting, such as fit.seed=1."
         ),
@@ -183,12 +194,12 @@ def report(params: str | None, overrides: Sequence[str], as_json: bool, target: 
     """
     with _one_line_errors():
         root = Path.cwd()
-        _settings_file(params)  # before anything is written
+        settings_file(root, params)  # before anything is written
         quiet(root)
         from flows.page import write_page
         from tasks.inputs import Inputs
 
-        place = write_page(_workspace(params, overrides, Inputs.now(root)), target)
+        place = write_page(open_workspace(root, params, overrides, Inputs.now(root)), target)
     click.echo(_json({"page": str(place), "url": place.as_uri()}) if as_json else place.as_uri())
 
 
@@ -223,7 +234,7 @@ def stats(as_json: bool) -> None:
 @click.option("--checkpoints", is_flag=True, help="Also the evaluations that killed runs would go on from.")
 def clear(checkpoints: bool) -> None:
     """Remove all results and compiled code; the next run makes them again."""
-    with _one_line_errors(), _project(None) as root:
+    with _one_line_errors(), project(Path.cwd(), None) as root:
         from tasks.records import clear_cache
         from tasks.workspace import home_of
 
@@ -265,6 +276,65 @@ def ui(port: int) -> None:
         raise StageFailed(f"MLflow's server ended by itself; {log.name} says why")
 
 
+SERVE_EXAMPLES = """
+\b
+Examples:
+  surrogate serve --cron "0 6 * * *"              every morning at six
+  surrogate serve --interval 3600 -S fit.seed=1   every hour with other settings, into runs/DIGEST
+"""
+
+
+@cli.command(epilog=SERVE_EXAMPLES)
+@click.option("--cron", metavar="EXPRESSION", help="When to run: minute, hour, day, month and weekday.")
+@click.option("--interval", type=float, metavar="SECONDS", help="How often to run, first one interval from now.")
+@click.option("--timezone", metavar="NAME", help="Where --cron's clock is, such as Europe/Berlin.  [default: here]")
+@click.option("--name", help="Of the deployment on Prefect's pages.  [default: from the folder]")
+@_settings_options
+def serve(
+    cron: str | None,
+    interval: float | None,
+    timezone: str | None,
+    name: str | None,
+    params: str | None,
+    overrides: Sequence[str],
+) -> None:
+    """Run the whole pipeline on a schedule, until Ctrl-C.
+
+    At most one run works at a time; one that is due meanwhile, or late, is skipped. A run that was killed is marked as
+    crashed, and the next one goes on where it was.
+    """
+    with _one_line_errors():
+        from rich.console import Console
+
+        console = Console(width=None if sys.stdout.isatty() else 140)
+        starting = console.status("starting Prefect and the libraries")
+
+        def tell(what: str, line: str) -> None:
+            click.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {what:<11} {line}")
+
+        def ready(page: str) -> None:
+            starting.stop()
+            click.echo(f"serving   {f'cron {cron}' if cron else f'every {interval:g} s'}{f' ({zone})' if zone else ''}")
+            click.echo(f"project   {root}\npage      {page}")
+            click.echo("Ctrl-C ends it; what a run has evaluated is kept")
+
+        root = Path.cwd()
+        with starting:
+            prepare(root, params)
+            from flows import serve as serving
+            from tasks.inputs import Inputs
+            from tasks.workspace import check_writable
+
+            plan = serving.schedule(cron, interval, timezone)
+            zone = plan.timezone
+            with serving.only_server(root):
+                workspace = open_workspace(root, params, overrides, Inputs.now(root))
+                check_writable(workspace.out, workspace.out / "data")
+                check(workspace, STAGE_HELP)
+                only_errors()
+                serving.serve(root, serving.deployment(root, name, plan, params, overrides), tell, ready)
+
+
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a list of findings and nothing else.")
 def doctor(as_json: bool) -> None:
@@ -288,55 +358,15 @@ def doctor(as_json: bool) -> None:
 def main() -> None:
     """The entry point."""
     gc.disable()  # until a command works: collecting amid imports is a fifth of the start
-    signal.signal(signal.SIGTERM, _interrupt)
-    sys.unraisablehook = _not_lost
+    interruptible()
     cli(prog_name="surrogate")
-
-
-def _interrupt(_number: int, _frame: object) -> None:
-    """Ends what a scheduler stops as cleanly as Ctrl-C does."""
-    raise KeyboardInterrupt
-
-
-def _not_lost(ignored: "sys.UnraisableHookArgs") -> None:
-    """Interrupts again where Python dropped a Ctrl-C, as it does within a finalizer."""
-    if issubclass(ignored.exc_type, KeyboardInterrupt):
-        threading.Timer(0.05, _thread.interrupt_main).start()
-    else:
-        sys.__unraisablehook__(ignored)
-
-
-def quiet(root: Path) -> None:
-    """Sets what keeps the libraries quiet, offline and within the project; before they are imported."""
-    from flows.server import quiet_environment
-    from tasks.workspace import COMPILED, MAX_COMPILED_BYTES, drop_oldest, home_of
-
-    home = home_of(root)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # the compilation cache logs pages about CPU features
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / COMPILED / _compiler_identity()))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
-    # Not JAX's own limit of the folder's size: a kill between two of its writes stops all later ones.
-    drop_oldest(home / COMPILED, MAX_COMPILED_BYTES)
-    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")  # it is compiled anew
-    warnings.filterwarnings("ignore", "(?s)Hint: Inferred schema contains integer column")  # none of ours is missing
-    quiet_environment(home / "prefect")
-
-
-def _compiler_identity() -> str:
-    """What compiled code fits: this CPU and this release of JAX."""
-    import hashlib
-    from importlib.metadata import version
-
-    from tasks.machine import machine
-
-    return hashlib.sha256(repr((machine(), version("jaxlib"))).encode()).hexdigest()[:16]
 
 
 def _stages(
     stages: Sequence[str], params: str | None, overrides: Sequence[str], as_json: bool, promoting: bool = False
 ) -> None:
     began = time.perf_counter()
-    with _one_line_errors(), _project(params) as root, ExitStack() as stack:
+    with _one_line_errors(), room_needed(), project(Path.cwd(), params) as root, ExitStack() as stack:
         from rich.console import Console
 
         from flows.server import begin
@@ -348,7 +378,7 @@ def _stages(
         with console.status("starting Prefect and the libraries"):
             pending = begin(home_of(root) / "prefect")  # it starts while the rest is imported
             stack.callback(pending.close)
-            workspace = _workspace(params, overrides, inputs)
+            workspace = open_workspace(root, params, overrides, inputs)
             check_writable(workspace.out, workspace.out / "data")
 
             from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
@@ -360,7 +390,7 @@ def _stages(
             server = stack.enter_context(prefect_server(workspace.home / "prefect", pending))
             # The heartbeat's thread would be joined for a second at the end.
             stack.enter_context(temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}))
-            _only_errors()
+            only_errors()
         gc.freeze()
         gc.enable()
         ready = time.perf_counter() - began
@@ -415,48 +445,6 @@ def _tell(session: "Session", console: "Console", as_json: bool, ready: float, s
         tell(f"note      {note}")
 
 
-def _workspace(params: str | None, overrides: Sequence[str], inputs: "Inputs") -> "Workspace":
-    from tasks.settings import load_settings
-    from tasks.workspace import Workspace
-
-    root = Path.cwd()
-    settings = load_settings(_settings_file(params), overrides)
-    return Workspace.of(root, settings, foreign=bool(params or overrides), inputs=inputs)
-
-
-def _settings_file(params: str | None) -> Path:
-    settings = Path(params) if params else Path.cwd() / "params.yaml"
-    if not settings.is_file():
-        raise BadInput(f"{settings}: expected a settings file, got none; work in a folder that has one, or name it")
-    return settings
-
-
-@contextmanager
-def _project(params: str | None) -> Iterator[Path]:
-    """The current folder, made ready and locked: one command at a time works in it.
-
-    The lock goes with the process that holds it. Nothing is written where there are no settings.
-    """
-    from filelock import FileLock, Timeout
-
-    from tasks.workspace import check_writable, home_of, link_command
-
-    root = Path.cwd()
-    _settings_file(params)
-    check_writable(root / ".surrogate", home_of(root))
-    link_command(home_of(root))
-    quiet(root)
-    lock = FileLock(root / ".surrogate" / "project.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise StageFailed(f"{root}: another run is working here; wait for it, or end it") from error
-    try:
-        yield root
-    finally:
-        lock.release()
-
-
 def _check_free(port: int) -> None:
     with socket.socket() as asked:
         asked.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -480,36 +468,23 @@ def _answers(port: int) -> bool:
     return False
 
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
     """What a user can mend is one line and an exit status; anything else is a traceback, for it is our mistake."""
     try:
         yield
+    except ServerGone as error:
+        click.echo(f"surrogate: {error}", err=True)
+        leave(error.exit_status)
     except UserError as error:
         _exit(str(error), error.exit_status)
     except KeyboardInterrupt:
         _exit("interrupted: what was evaluated is kept, and the same command goes on from there", 130)
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        where = f" at {error.filename}" if error.filename else ""
-        _exit(f"the disk is full{where}: make room; what was evaluated is kept, and the same command goes on", 1)
 
 
 def _exit(line: str, status: int) -> None:
     click.echo(f"surrogate: {line}", err=True)
     sys.exit(status)
-
-
-def _only_errors() -> None:
-    """Prefect and MLflow tell of every step; a person sees the table."""
-    for name in ("prefect", "mlflow", "alembic", "httpx", "urllib3"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.engine", "mlflow.store.db"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # a failure is told once, by us
 
 
 def _json(value: Any) -> str:

@@ -8,12 +8,15 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from prefect import Task, flow, task
+from prefect import Task, flow, tags, task
 from prefect.client.schemas.objects import TaskRun
+from prefect.context import SyncClientContext, TagsContext
 from prefect.states import State
 
+from flows.command import check, server_needed
 from flows.dvc import DvcCommitter
 from flows.last_run import note_end, note_stage
+from flows.liveness import mark_crashed, run_tags
 from flows.view import Silent, View
 from surrogate_core.performance.profiler import Cost, measured
 from tasks.caching import ResultStorage, call_cached, stage_options
@@ -58,11 +61,7 @@ def run_stages(workspace: Workspace, stages: Sequence[str], view: View | None = 
         BadInput: the black box or the figure cannot be found; nothing has been done.
         UserError: the work could not be done. The MLflow run has ended as FAILED.
     """
-    problem, settings = workspace.settings.problem, workspace.settings
-    if any(STAGES[stage].calls_black_box for stage in stages):  # what is missing is told before any work is done
-        _ = workspace.black_box
-        problem.check(workspace.root, 2 * settings.validate.folds)
-    _ = settings.report.figure_maker
+    check(workspace, stages)
     process = dvc_process()
     tracker = Tracker.join(workspace, process) if process else Tracker.start(workspace)
     with ExitStack() as stack:
@@ -76,7 +75,9 @@ def run_stages(workspace: Workspace, stages: Sequence[str], view: View | None = 
         reason = ""
         try:
             named = pipeline if len(stages) > 1 else pipeline.with_options(name=stages[0])
-            named(list(stages), workspace.settings.digest)
+            with server_needed(), SyncClientContext.get_or_create() as prefect, tags(*run_tags(workspace.root)):
+                mark_crashed(prefect.client, workspace.root)
+                named(list(stages), workspace.settings.digest)
             status = "FINISHED"
         except KeyboardInterrupt:
             status = "KILLED"
@@ -99,8 +100,9 @@ def pipeline(stages: list[str], params_digest: str) -> None:
     if session.on_sigterm is not None:
         # In place of Prefect's, whose exception a black box called in this thread would be taken to have raised.
         signal.signal(signal.SIGTERM, session.on_sigterm)
-    for stage in stages:
-        _run_stage(stage, session)
+    with TagsContext(current_tags=set()):  # a task with tags asks the server for a slot of each
+        for stage in stages:
+            _run_stage(stage, session)
     if dvc_process():
         _publish_skipped(session)
 

@@ -36,6 +36,7 @@ _STARTS = 2  # the free port may have been taken meanwhile
 _STOP_SECONDS = 10.0
 _HUNG_SECONDS = 30.0
 _ANSWER_SECONDS = 5.0
+_RETRIES = "2"  # 6 s
 # psutil counts creation times from the boot time, which follows corrections of the clock.
 _CLOCK_SECONDS = 2.0
 
@@ -43,6 +44,7 @@ QUIET = {
     "DO_NOT_TRACK": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",  # each event that a dead server missed would be told in full
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # its own 7 take minutes to say that nobody answers
@@ -88,9 +90,12 @@ def prefect_server(home: Path, pending: "PendingServer | None" = None) -> Iterat
         from prefect.settings import PREFECT_API_URL, temporary_settings
 
         server = pending.wait()
+        named = {"PREFECT_API_URL", "PREFECT_CLIENT_MAX_RETRIES"} & os.environ.keys()
+        # A local one that has died never answers at its port again: Prefect would try for minutes.
+        patience = {} if named else {"PREFECT_CLIENT_MAX_RETRIES": _RETRIES}
         with (
-            temporary_settings({PREFECT_API_URL: server.url}),
-            _environment(PREFECT_API_URL=server.url, **_direct(server)),
+            temporary_settings({PREFECT_API_URL: server.url, **patience}),
+            _environment(PREFECT_API_URL=server.url, **patience, **_direct(server)),
         ):
             yield server
     finally:

@@ -1,14 +1,19 @@
 """The stages as Prefect tasks: what is transient is tried again, what a user must mend is not."""
 
+import socket
 from pathlib import Path
 
 import pytest
 from prefect import flow
+from workspace_fixture import PARAMS
 
 from flows import pipeline
+from flows.command import ServerGone
 from tasks.caching import ResultStorage, call_cached
 from tasks.errors import StageFailed
 from tasks.files import StageFiles
+from tasks.settings import load_settings
+from tasks.workspace import Workspace
 
 
 @pytest.mark.slow
@@ -48,3 +53,21 @@ def test_only_what_may_pass_is_tried_again(
     else:
         assert run() == ({"data/out": b"done"}, False)
     assert len(calls) == n_calls
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("crash")
+def test_a_prefect_server_that_no_longer_answers_is_told_in_one_line(tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    workspace = Workspace.of(tmp_path, load_settings(tmp_path / "params.yaml"), foreign=False)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # it does not listen
+        gone = {PREFECT_API_URL: f"http://127.0.0.1:{nobody.getsockname()[1]}/api", "PREFECT_CLIENT_MAX_RETRIES": 0}
+        with temporary_settings(gone), pytest.raises(ServerGone, match=r"no longer answers.* the same command goes on"):
+            pipeline.run_stages(workspace, ["fit"])
+    mlflow = MlflowClient(f"sqlite:///{tmp_path / 'mlruns' / 'mlflow.db'}")
+    (run,) = mlflow.search_runs([mlflow.get_experiment_by_name("surrogate").experiment_id])
+    assert run.info.status == "FAILED"
