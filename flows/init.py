@@ -115,7 +115,7 @@ def dvc_yaml(command: str, code: list[str], source: str) -> str:
         code: files and folders that all stages depend on.
         source: the field of `problem` that names what the black box is.
     """
-    text = _template("dvc.yaml")
+    text = _template("dvc.yaml.txt")
     for name, value in {"COMMAND": command, "CODE": ", ".join(code), "SOURCE": source}.items():
         text = text.replace(f"@{name}@", value)
     return text
