@@ -4,7 +4,7 @@ It is here and not in `tasks`, as what only shows results must change no stage's
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime
 from io import StringIO
 from pathlib import Path
@@ -18,6 +18,7 @@ from flows.page_parts import headline_of, overview, part_of
 from surrogate_core.atomic import write_file
 from tasks.errors import BadInput
 from tasks.keys import STAGES, stage_key
+from tasks.problem import KINDS
 from tasks.workspace import Workspace, git_revision
 
 
@@ -48,7 +49,9 @@ def page(workspace: Workspace) -> str:
         maker = f"`surrogate run`{same} makes them"
         raise BadInput(f"{workspace.out / 'data'}: expected the outputs of a stage, got none; {maker}")
     known = last_run(workspace)
-    problem = {name: value for name, value in asdict(workspace.settings.problem).items() if value is not None}
+    given = asdict(workspace.settings.problem)
+    defaults = {field.name: field.default for field in fields(workspace.settings.problem)}
+    problem = {name: value for name, value in given.items() if value and value != defaults[name]}
     text = _template().render(
         subject=_subject(problem),
         made=datetime.now().astimezone().isoformat(),
@@ -70,7 +73,7 @@ def page(workspace: Workspace) -> str:
 
 def _subject(problem: Mapping[str, Any]) -> str:
     """What was optimized: the black box, or the table that stands for it."""
-    name = next((problem[name] for name in ("function", "command", "data") if problem.get(name)), "")
+    name = next((problem[name] for name in KINDS if problem.get(name)), "")
     return name if isinstance(name, str) else " ".join(map(str, name))
 
 

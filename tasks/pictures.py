@@ -150,7 +150,7 @@ def rounds(optimum: dict[str, Any]) -> Figure:
     if others:
         axes.plot(*zip(*others, strict=True), ".", color=GREY, ms=4, label="all evaluations of the round")
     axes.step(number, [row["best_so_far"] for row in table], where="mid", color=RED, lw=1, label="best so far")
-    axes.set(xlabel="round", ylabel="objective", xticks=number)
+    axes.set(xlabel="round", ylabel="objective", xticks=number, xlim=(number[0] - 0.6, number[-1] + 0.6))
     axes.legend(frameon=False, fontsize=8)
     return figure
 

@@ -137,7 +137,7 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
     asked, sign = settings.tune, settings.problem.sign
     samples, optimum = read_dataset(workspace, DATASET), read_json(workspace, OPTIMUM)
     evaluations = read_dataset(workspace, EVALUATIONS)
-    dataset = samples.append(evaluations)
+    dataset = samples if settings.problem.is_offline else samples.append(evaluations)  # what was proposed may be again
     champion = parse_spec(optimum["surrogate"])
     failed = _failed_gates(workspace)
 

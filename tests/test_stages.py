@@ -12,6 +12,7 @@ from surrogate_core.dataset import Dataset
 from tasks.errors import BadInput, StageFailed
 from tasks.files import check_files
 from tasks.keys import DATASET, EVALUATIONS, MODEL, OPTIMUM, RECOMMENDATION, STAGES, TUNING, VALIDATION
+from tasks.reports import read_report
 from tasks.settings import load_settings
 from tasks.stages import BODIES
 from tasks.workspace import Workspace
@@ -238,3 +239,67 @@ def test_a_seed_fixes_every_byte(project: Callable[..., Workspace]) -> None:
     assert contents() == first
     assert len(first) >= sum(len(stage.outs) for stage in STAGES.values())
     assert np.isfinite(read(workspace, RECOMMENDATION)["measured"])
+
+
+OFFLINE = """\
+problem:
+  data: tests.csv
+  columns: {{output: load}}
+  direction: {direction}
+fit: {{surrogate: {{kind: gaussian_process, n_starts: 1, max_iterations: 20}}}}
+validate: {{folds: 2}}
+optimize: {{rounds: 3, evaluations_per_round: 2, n_starts: 2}}
+tune: {{n_trials: 2, evaluations: 3, space: {{kernel: [matern52, rbf]}}}}
+"""
+
+
+@pytest.mark.parametrize(("direction", "sign"), [("minimize", 1), ("maximize", -1)])
+def test_of_a_table_nothing_is_evaluated_and_a_prediction_is_recommended(
+    direction: str, sign: int, tmp_path: Path
+) -> None:
+    X = np.random.default_rng(0).uniform([-1, 0], [2, 3], (12, 2)).round(3)
+    y = sign * ((X - [0.7, 1.1]) ** 2).sum(axis=1) + 5
+    rows = [f"{a},{b},{'steel' if a > 0 else 'wood'},{value}" for (a, b), value in zip(X, y, strict=True)]
+    (tmp_path / "tests.csv").write_text("\n".join(["width,height,kind,load", *rows, "0,0,steel,"]))
+    (tmp_path / "params.yaml").write_text(OFFLINE.format(direction=direction))
+    workspace = Workspace.of(tmp_path, load_settings(tmp_path / "params.yaml"), foreign=False)
+    work(workspace, *STAGES)
+    optimum, final = read(workspace, OPTIMUM), read(workspace, RECOMMENDATION)
+    for found in (optimum, final):
+        assert found["found_by"] == "surrogate"
+        assert found["measured"] is None
+        assert found["gain"] is None
+        assert found["lower"] < found["promised"] < found["upper"]
+        assert sign * found["promised"] < sign * found["best_sample"]["measured"]
+        assert abs(found["params"]["width"] - 0.7) < 0.5
+        assert found["params"]["kind"] == "steel"
+    assert optimum["n_evaluations"] == 0
+    assert (final["n_evaluations"], final["n_failed"]) == (13, 1)
+    proposed = Dataset.from_bytes((tmp_path / EVALUATIONS).read_bytes())
+    assert proposed.status.tolist() == ["pending"] * 2  # one round
+    assert proposed.space.params(proposed.X[0]) == optimum["params"]
+    assert [row["measured"] for row in optimum["rounds"]] == [None]
+    lines = {stage: read_report(stage, workspace).line for stage in STAGES}
+    assert "1 failed (no value); inferred: width float" in lines["collect"]
+    assert "2 designs proposed, none measured: there is only a table; promised" in lines["optimize"]
+    assert lines["tune"].endswith("not measured")
+
+
+def test_where_no_prediction_beats_the_table_its_best_row_stands(tmp_path: Path) -> None:
+    rows = [f"{x},{abs(x - 3)}" for x in range(7)]  # the least value is there, and it is as low as any prediction
+    (tmp_path / "tests.csv").write_text("\n".join(["x,load", *rows]))
+    (tmp_path / "params.yaml").write_text(OFFLINE.format(direction="minimize"))
+    workspace = Workspace.of(tmp_path, load_settings(tmp_path / "params.yaml"), foreign=False)
+    work(workspace, "collect", "fit", "validate", "optimize")
+    found = read(workspace, OPTIMUM)
+    assert (found["found_by"], found["measured"], found["params"]) == ("collect", 0.0, {"x": 3})
+
+
+def test_a_design_that_fails_as_samples_did_fails_no_stage(project: Callable[..., Workspace]) -> None:
+    """Where the optimum lies nothing can be evaluated: that is no outage."""
+    source = "def f(x, y):\n    if x < 1:\n        raise ValueError(f'too small: {x}')\n    return x + y\n"
+    workspace = project("collect.n_samples=12", source=source)
+    work(workspace, *STAGES)
+    final = read(workspace, RECOMMENDATION)
+    assert final["n_failed"] > 3
+    assert final["params"]["x"] >= 1
