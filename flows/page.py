@@ -18,7 +18,7 @@ from flows.page_parts import headline_of, overview, part_of
 from surrogate_core.atomic import write_file
 from tasks.errors import BadInput
 from tasks.keys import STAGES, stage_key
-from tasks.problem import KINDS
+from tasks.problem import Problem
 from tasks.workspace import Workspace, git_revision
 
 
@@ -49,13 +49,12 @@ def page(workspace: Workspace) -> str:
         maker = f"`surrogate run`{same} makes them"
         raise BadInput(f"{workspace.out / 'data'}: expected the outputs of a stage, got none; {maker}")
     known = last_run(workspace)
-    given = asdict(workspace.settings.problem)
-    defaults = {field.name: field.default for field in fields(workspace.settings.problem)}
-    problem = {name: value for name, value in given.items() if value and value != defaults[name]}
+    problem = workspace.settings.problem
     text = _template().render(
         subject=_subject(problem),
+        direction=problem.direction,
         made=datetime.now().astimezone().isoformat(),
-        problem={name: value for name, value in problem.items() if name != "space"},
+        problem=_said(problem),
         stages=list(STAGES),
         parts=parts,
         outdated=[stage for stage in STAGES if parts[stage] and _is_outdated(stage, workspace, known)],
@@ -71,10 +70,17 @@ def page(workspace: Workspace) -> str:
     return text.strip() + "\n"
 
 
-def _subject(problem: Mapping[str, Any]) -> str:
+def _subject(problem: Problem) -> str:
     """What was optimized: the black box, or the table that stands for it."""
-    name = next((problem[name] for name in KINDS if problem.get(name)), "")
-    return name if isinstance(name, str) else " ".join(map(str, name))
+    name = getattr(problem, problem.kind)
+    return name if isinstance(name, str) else " ".join(name)
+
+
+def _said(problem: Problem) -> dict[str, Any]:
+    """The settings of the problem that are not their defaults; its variables have a table of their own."""
+    settings = {field.name: getattr(problem, field.name) for field in fields(problem)}
+    unsaid = {field.name for field in fields(problem) if settings[field.name] in (field.default, [])}
+    return {name: value for name, value in settings.items() if name not in {*unsaid, "space", "columns"}}
 
 
 def _is_outdated(stage: str, workspace: Workspace, known: Mapping[str, Any]) -> bool:

@@ -225,7 +225,7 @@ def test_the_whole_page_fetches_nothing_and_tells_everything(workspace: Workspac
         "✗ FAILED min_r2 0.5 (it is 0.4)",
         "x 0.0123457 0.25",
         "at its upper bound",
-        "7 samples, of which 2 failed. The best is 2.",
+        "7 samples, of which 2 failed or broke a constraint. The best is 2.",
         "11, of which 3 failed",
         "min_r2 at least 0.5 0.4 ✗ FAILED",
         "max_rmse at most 0.2 0.1 ✓ passed",

@@ -44,7 +44,7 @@ class Command:
             folder = tempfile.mkdtemp(dir=self.folders, prefix=hashlib.sha256(asked).hexdigest()[:12] + "-")
             Path(folder, "parameters.json").write_bytes(asked)
         status, out, said = self._run(asked, folder)
-        last = " ".join(said.decode(errors="replace").split())[-200:]
+        last = _end(" ".join(said.decode(errors="replace").split()))
         if len(out) > MOST_OUTPUT:
             raise CommandFailed(f"expected one JSON value on standard output, got over {MOST_OUTPUT} bytes; {last}")
         if status:
@@ -115,6 +115,11 @@ class Command:
         """An argument that names a file of the root, as it is named from the folder where the program runs."""
         inside = folder != self.root and not os.path.isabs(word) and Path(self.root, word).is_file()
         return str(Path(self.root, word).absolute()) if inside else word
+
+
+def _end(text: str, most: int = 200) -> str:
+    """The end of a text, after dots where the rest is left out."""
+    return text if len(text) <= most else "..." + text[-most:]
 
 
 def _keep_last(stream: IO[bytes], said: list[bytes]) -> None:
