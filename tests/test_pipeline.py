@@ -1,5 +1,6 @@
 """The stages as Prefect tasks: what is transient is tried again, what a user must mend is not."""
 
+import os
 import socket
 from pathlib import Path
 
@@ -57,10 +58,13 @@ def test_only_what_may_pass_is_tried_again(
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("crash")
-def test_a_prefect_server_that_no_longer_answers_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_prefect_server_that_no_longer_answers_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mlflow import MlflowClient
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "params.yaml").write_text(PARAMS)
     workspace = Workspace.of(tmp_path, load_settings(tmp_path / "params.yaml"), foreign=False)
     with socket.socket() as nobody:
@@ -71,3 +75,4 @@ def test_a_prefect_server_that_no_longer_answers_is_told_in_one_line(tmp_path: P
     mlflow = MlflowClient(f"sqlite:///{tmp_path / 'mlruns' / 'mlflow.db'}")
     (run,) = mlflow.search_runs([mlflow.get_experiment_by_name("surrogate").experiment_id])
     assert run.info.status == "FAILED"
+    assert "MLFLOW_TRACKING_URI" not in os.environ  # MLflow would set it, and the next project would take that store

@@ -69,19 +69,21 @@ def open_store(root: Path) -> tuple[MlflowClient, str]:
     Raises:
         TrackingUnreachable: a store was named and does not answer.
     """
-    uri = tracking_uri(root)
+    uri, named = tracking_uri(root), bool(os.environ.get("MLFLOW_TRACKING_URI"))
     folder = anchor(root) / "mlruns"
     folder.mkdir(exist_ok=True)
     try:
         with FileLock(folder / "store.lock"):  # processes that make one database at once break it
-            if not os.environ.get("MLFLOW_TRACKING_URI"):
+            if not named:
                 _make_database(folder)
             mlflow.set_tracking_uri(uri)  # which opens the store, and would make the database in place
+            if not named:
+                os.environ.pop("MLFLOW_TRACKING_URI", None)  # set by that, and nobody has named it
             client = MlflowClient(uri)
             experiment = client.get_experiment_by_name(EXPERIMENT)
             if experiment is not None:
                 return client, experiment.experiment_id
-            local = None if os.environ.get("MLFLOW_TRACKING_URI") else (folder / "artifacts").as_uri()
+            local = None if named else (folder / "artifacts").as_uri()
             kind = {"mlflow.experimentKind": "custom_model_development"}  # the pages that suit: runs, not prompts
             return client, client.create_experiment(EXPERIMENT, artifact_location=local, tags=kind)
     except (MlflowException, SQLAlchemyError) as error:
