@@ -1,5 +1,6 @@
 """Fixtures that several test modules share."""
 
+import os
 import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,7 +10,11 @@ import pytest
 pytest_plugins = ["workspace_fixture"]
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    # Half of the suite's time is that of compiling, much of it the same programs in another worker, or in the last run.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("jax")) if config.cache else "")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # A shell that starts the suite in the background has it ignore Ctrl-C, which the commands under test would inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -227,11 +227,13 @@ def _point_digest(params: Mapping[str, Any]) -> str:
 
 @pytest.fixture(scope="session")
 def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment of all commands: one Prefect server and one store of compiled code for the whole session.
+    """The environment of all commands: one Prefect server for the whole session, and one store of compiled code.
 
     Nothing outside the session's own folder is read as settings or written to.
     """
     home = tmp_path_factory.mktemp("surroundings").resolve()
+    in_worker = "PYTEST_XDIST_WORKER" in os.environ
+    compiled = (home.parents[1] if in_worker else home) / "jax"  # of all workers
     user, people = home / "user", [f"GIT_{who}_{what}" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")]
     user.mkdir()
     foreign = ("PREFECT_", "MLFLOW_", "DVC_", "GIT_", "JAX_", "XDG_", "TF_")
@@ -249,7 +251,7 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str,
             "GIT_CONFIG_SYSTEM": os.devnull,
             "HOME": str(user),
             "DVC_SITE_CACHE_DIR": str(home / "dvc"),
-            "JAX_COMPILATION_CACHE_DIR": str(home / "jax"),
+            "JAX_COMPILATION_CACHE_DIR": str(compiled),
         }
     finally:
         stop(home / "prefect")
