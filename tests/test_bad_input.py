@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -203,7 +204,17 @@ GOOD = problem(function="box:ok")
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be_worked_with(params: str | bytes, line: str, here: Path) -> None:
+    before = set(here.iterdir())
     assert refused(here, params, 2).removeprefix(f"{here}/").startswith(line)
+    assert {path.name for path in set(here.iterdir()) - before} <= {"params.yaml", ".surrogate"}
+
+
+def test_outputs_that_cannot_be_written_are_found_before_any_work(here: Path) -> None:
+    shutil.rmtree(here / "data", ignore_errors=True)
+    (here / "data").write_text("in the way")
+    line = refused(here, GOOD, 2)
+    (here / "data").unlink()
+    assert line.startswith(f"{here / 'data'}: expected a folder that can be written, got ")
 
 
 def test_a_full_disk_is_told_and_what_was_evaluated_is_kept(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,6 +241,7 @@ def test_a_server_that_is_named_and_does_not_answer(name: str, url: str, here: P
         line = refused(here, GOOD, 2)
     assert line.startswith(f"{name}: expected a reachable ")
     assert url in line
+    assert "unset the variable" in line
 
 
 def test_two_runs_at_once_in_one_folder(here: Path) -> None:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,6 @@ from workspace_fixture import (
     STAGES,
     Solved,
     Workspace,
-    Workspaces,
     at_work,
     digests,
     finish,
@@ -221,61 +220,7 @@ def test_the_pages_of_mlflow_and_prefect_are_served_until_ctrl_c(twins: Twins) -
     assert at_work(workspace) == before
 
 
-# --- (d) what cannot be done is told in one line, and leaves no trace among the outputs
-
-
-@pytest.fixture(scope="module")
-def bare(workspaces: Workspaces, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A workspace in which nothing was ever computed, and no test succeeds in it."""
-    return workspaces(tmp_path_factory.mktemp("bare") / "bare")
-
-
-@pytest.fixture
-def untouched(bare: Workspace) -> Iterator[Workspace]:
-    before = bare.data()
-    yield bare
-    bare.git("checkout", "--quiet", ".")
-    assert bare.data() == before
-    assert not (bare.root / "dvc.lock").exists()
-    assert {path.name for path in (bare.root / "runs").glob("*")} <= {"last_run.json"}  # which tells how it ended
-    assert bare.git("status", "--porcelain") == ""
-
-
-def test_an_unknown_key_is_told_with_the_nearest_one(untouched: Workspace) -> None:
-    untouched.edit("params.yaml", "n_samples:", "n_sample:")
-    assert untouched.refused(status=2) == "surrogate: collect.n_sample: unknown key; did you mean n_samples?\n"
-    assert not (untouched.root / "mlruns").exists()
-
-
-@pytest.mark.parametrize(
-    ("name", "url"),
-    [("PREFECT_API_URL", "http://127.0.0.1:9/api"), ("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")],
-)
-def test_a_named_server_that_does_not_answer_is_told(name: str, url: str, untouched: Workspace) -> None:
-    line = untouched.refused(status=2, **{name: url})
-    assert line.startswith(f"surrogate: {name}: expected a reachable ")
-    assert url in line
-    assert "unset the variable" in line
-    assert untouched.calls() == []
-
-
-def test_outputs_that_cannot_be_written_are_found_before_the_black_box_is_called(untouched: Workspace) -> None:
-    data = untouched.root / "data"
-    shutil.rmtree(data)
-    data.write_text("in the way")
-    try:
-        line = untouched.refused(status=2)
-    finally:
-        data.unlink()
-        untouched.git("checkout", "--quiet", "data")
-    assert line.startswith(f"surrogate: {data}: expected a folder that can be written, got ")
-    assert untouched.calls() == []
-
-
-def test_a_black_box_that_always_fails_fails_the_run(untouched: Workspace) -> None:
-    line = untouched.refused(status=1, BOX_FAILS="1")
-    assert line == "surrogate: collect: all 16 evaluations failed, the first with: RuntimeError: out of order\n"
-    assert runs(untouched)[0].info.status == "FAILED"
+# --- (d) other settings
 
 
 def test_other_settings_go_elsewhere_and_a_failed_gate_may_stop_them(twins: Twins) -> None:
@@ -338,9 +283,7 @@ CODE = [
 ]
 SEEDS = [
     Edit("collect.seed", raised(10), ("collect",)),
-    Edit("fit.seed", raised(20), ("fit",)),
     Edit("validate.seed", raised(30), ("validate", "tune")),
-    Edit("optimize.seed", raised(40), ("optimize", "tune")),
     Edit("tune.seed", raised(50), ("tune",), restore=False),
 ]
 

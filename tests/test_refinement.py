@@ -17,7 +17,6 @@ from surrogate_core.optimizers.multi_start import drawn_into
 from surrogate_core.refinement import APART, FRESH, Refinement, propose, refine
 from surrogate_core.sampling import sample
 
-# Few shapes are used throughout, for each is compiled: 12 rows, then 16 in the next round.
 SPACE = SearchSpace({"a": Float(-4, 4), "b": Float(0.1, 10, log=True)})
 OPTIMIZER = MultiStartOptimizer(n_starts=4, n_screened=64)
 SPEC = GPSurrogate(n_starts=2)

@@ -8,11 +8,12 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +74,21 @@ def answers(url: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def home(tmp_path_factory: pytest.TempPathFactory, surroundings: Mapping[str, str]) -> Iterator[Path]:
+    """The home of a server, which need not make its database: that takes Prefect longer than all else here."""
     home = tmp_path_factory.mktemp("home").resolve()
+    with (
+        contextlib.closing(sqlite3.connect(Path(surroundings["PREFECT_HOME"]) / "prefect.db")) as made,
+        contextlib.closing(sqlite3.connect(home / "prefect.db")) as copy,
+    ):
+        made.backup(copy)
     yield home
     stop(home)
     assert processes(home) == {}
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("crash")  # whose worker has a Prefect server
 def test_two_commands_at_once_share_one_server_which_survives_their_being_killed(home: Path) -> None:
     stop(home)
     commands = [command(home) for _ in range(2)]
@@ -104,6 +112,7 @@ def test_two_commands_at_once_share_one_server_which_survives_their_being_killed
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("crash")
 def test_a_killed_server_is_replaced_and_ends_with_its_killed_keeper(home: Path) -> None:
     pending = begin(home)
     before = pending.wait()
@@ -123,6 +132,7 @@ def test_a_killed_server_is_replaced_and_ends_with_its_killed_keeper(home: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("crash")
 def test_a_server_stops_after_its_idle_time_and_not_while_a_lease_is_held(home: Path) -> None:
     stop(home)
     pending = begin(home, idle=1.0)

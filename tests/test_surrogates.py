@@ -43,7 +43,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"n_starts": 2, "kernel": "rbf", "prior": "flat", "transform": "log"},
     ]
 }
-# Few shapes are used throughout, for each is compiled: fits of at most 8 or 12 rows, predictions at 8 or 64 points.
+# Few shapes are used throughout, for each is compiled: fits and predictions of at most 64 rows.
 CONTRACT = [SURROGATES[kind](**changes) for kind in SURROGATES for changes in VARIANTS.get(kind, [{}])]
 contract = pytest.mark.parametrize("spec", CONTRACT, ids=str)
 
@@ -593,12 +593,12 @@ def test_a_value_out_of_range_is_told(arguments: dict[str, Any], message: str) -
 
 @given(st.integers(0, 10**6))
 def test_a_bucket_holds_its_rows_and_wastes_at_most_half(n: int) -> None:
-    assert n <= bucket(n) <= max(8, 1.5 * n)
+    assert n <= bucket(n) <= max(64, 1.5 * n)
     assert bucket(bucket(n)) == bucket(n)
 
 
 def test_buckets_are_few() -> None:
-    assert sorted({bucket(n) for n in range(1, 101)}) == [8, 12, 16, 24, 32, 48, 64, 96, 128]
+    assert sorted({bucket(n) for n in range(1, 201)}) == [64, 96, 128, 192, 256]
 
 
 # Categorical variables
