@@ -4,18 +4,13 @@ Little is imported before a command is known: help is instant, and the Prefect s
 """
 
 import gc
-import os
 import shutil
-import signal
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -32,12 +27,7 @@ from flows.command import (
     room_needed,
     settings_file,
 )
-from tasks.errors import BadInput, StageFailed, UserError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from flows.pipeline import Session
+from tasks.errors import BadInput, UserError
 
 STAGE_HELP = {
     "collect": "Evaluate the black box at the points of a sampling design.",
@@ -246,34 +236,11 @@ def clear(checkpoints: bool) -> None:
 @click.option("--port", default=5000, show_default=True, help="Port on the loopback address.")
 def ui(port: int) -> None:
     """Serve MLflow's pages of all runs, and Prefect's, until Ctrl-C."""
-    root = Path.cwd()
-    with _one_line_errors(), ExitStack() as stack:
-        quiet(root)
-        from flows.server import prefect_server
-        from tasks.tracking import open_store, tracking_uri
-        from tasks.workspace import home_of
+    with _one_line_errors():
+        quiet(Path.cwd())
+        from flows.ui import serve_pages
 
-        _check_free(port)
-        open_store(root)
-        server = stack.enter_context(prefect_server(home_of(root) / "prefect"))
-        command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri(root)]
-        command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-        log = stack.enter_context((home_of(root) / "ui.log").open("w"))
-        # A group of its own, to be ended as a whole.
-        pages = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-        try:
-            while pages.poll() is None and not _answers(port):
-                time.sleep(0.2)
-            if pages.returncode is None:
-                click.echo(f"MLflow   http://127.0.0.1:{port}")
-                click.echo(f"Prefect  {server.url.removesuffix('/api')}")
-                click.echo("Ctrl-C ends MLflow's at once and Prefect's when no command has used it for two minutes")
-                pages.wait()
-        except KeyboardInterrupt:
-            return
-        finally:
-            _end_group(pages)
-        raise StageFailed(f"MLflow's server ended by itself; {log.name} says why")
+        serve_pages(Path.cwd(), port, click.echo)
 
 
 SERVE_EXAMPLES = """
@@ -383,6 +350,7 @@ def _stages(
 
             from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
+            from flows.outcome import outcome, tell_outcome
             from flows.pipeline import run_stages
             from flows.server import prefect_server
             from flows.view import Lines, LiveTable, View
@@ -401,71 +369,8 @@ def _stages(
             from flows.promotion import promote
 
             session.notes.append(promote(workspace.root, session.tracker.promote))
-        _tell(session, console, as_json, ready, server.seconds, time.perf_counter() - began)
-
-
-def _tell(session: "Session", console: "Console", as_json: bool, ready: float, server: float, seconds: float) -> None:
-    from dataclasses import asdict
-
-    from flows.view import summary
-    from tasks.reports import is_done, recommendation
-    from tasks.tracking import pictures_folder
-
-    workspace = session.workspace
-    final = recommendation(workspace) if "tune" in session.costs and is_done("tune", workspace) else None
-    if as_json:
-        stages = {stage: {"cache": cache, **asdict(cost)} for stage, (cache, cost) in session.costs.items()}
-        click.echo(
-            _json(
-                {
-                    "recommendation": final,
-                    "stages": stages,
-                    "seconds": {"all": seconds, "until_ready": ready, "waiting_for_server": server},
-                    "outputs": str(workspace.out),
-                    "mlflow_run": session.tracker.run_id,
-                    "notes": session.notes,
-                }
-            )
-        )
-        return
-    tell = partial(console.print, soft_wrap=True, highlight=False, markup=False)
-    work = sum(cost.wall_s for _, cost in session.costs.values())
-    if final is not None:
-        console.print()
-        console.print(summary(final, workspace.settings.problem.known_minimum))
-        console.print()
-        tell(f"files     {workspace.out / 'data'}, pictures in {pictures_folder(workspace)}")
-    tell(f"MLflow    run {session.tracker.run_id}: surrogate ui")
-    rest = seconds - ready - work
-    tell(
-        f"time      {seconds:.1f} s: {work:.1f} s stages, {ready:.1f} s start ({server:.1f} s of it waiting for the "
-        f"Prefect server), {rest:.1f} s tracking and versioning"
-    )
-    for note in session.notes:
-        tell(f"note      {note}")
-
-
-def _check_free(port: int) -> None:
-    with socket.socket() as asked:
-        asked.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            asked.bind(("127.0.0.1", port))
-        except (OSError, OverflowError) as error:
-            raise BadInput(f"--port: expected a free port of this machine, got {port} ({error})") from error
-
-
-def _end_group(process: "subprocess.Popen[bytes]") -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=10)
-
-
-def _answers(port: int) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-        return True
-    return False
+        seconds = {"all": time.perf_counter() - began, "until_ready": ready, "waiting_for_server": server.seconds}
+        click.echo(_json(outcome(session, seconds))) if as_json else tell_outcome(console, session, seconds)
 
 
 @contextmanager

@@ -47,7 +47,7 @@ class DvcCommitter:
         if os.environ.get("DVC_STAGE"):
             return "run by DVC, which commits itself"
         if self._workspace.out != self._workspace.root:
-            return "not the project's own settings"
+            return "other settings than those of params.yaml: not versioned"
         if not (self._workspace.root / ".dvc").is_dir() or not (self._workspace.root / "dvc.yaml").is_file():
             return "no DVC repository here: nothing is versioned (`dvc init` makes one)"
         return ""

@@ -55,11 +55,15 @@ def make_workspace(folder: Path, wish: Wish) -> list[tuple[str, str]]:
     for name in files:
         if (folder / name).exists() and not _is(folder / name, wish.table):
             raise BadInput(f"{folder / name}: expected no such file, got one; name another folder, or move it away")
+    written = []
     try:
         for name, content in files.items():
             if not _is(folder / name, wish.table):
                 write_file(folder / name, content)
+                written.append(folder / name)
     except OSError as error:
+        for path in written:
+            path.unlink()
         raise BadInput(f"{folder}: expected a folder that can be written, got {error.strerror}") from error
     done = [("made", f"{', '.join(files)} in {folder}")]
     has_git, told = _git(folder) if wish.git else (False, "no repository: not wanted")

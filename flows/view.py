@@ -1,9 +1,8 @@
 """What a person sees while stages run: a live table on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Literal, Protocol, Self
 
 from rich.console import Console
 from rich.live import Live
@@ -13,7 +12,6 @@ from rich.text import Text
 
 from surrogate_core.performance.profiler import Cost
 from tasks.reports import Report
-from tasks.settings import parse_spec
 
 
 class View(Protocol):
@@ -131,38 +129,3 @@ class LiveTable(Silent):
 
 def _told(cache: str) -> Literal["cached", "worked"]:
     return "cached" if cache == "hit" else "worked"
-
-
-def summary(final: Mapping[str, Any], known_minimum: float | None = None) -> Table:
-    """The recommendation as a table; a problem of the library knows its minimum."""
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    promised = "none: the best sample stands"
-    if final["promised"] is not None:
-        promised = f"{final['promised']:.4g} (95 % interval {final['lower']:.4g} to {final['upper']:.4g})"
-    gain = "" if final["gain"] is None else f"{final['gain']:.1%} better than the best sample"
-    measured = "[yellow]nothing[/yellow]: the design is a prediction from a table; measure it before you trust it"
-    if final["measured"] is not None:
-        measured = f"[bold]{final['measured']:.4g}[/bold]"
-        measured += "" if known_minimum is None else f" (the known minimum is {known_minimum:.4g})"
-    told = [f"{final[f'n_{kind}']} {kind}" for kind in ("failed", "infeasible") if final[f"n_{kind}"]]
-    for name, value in (
-        ("best sample", f"{final['best_sample']['measured']:.4g}"),
-        ("promised", promised),
-        ("measured", measured),
-        ("gain", gain),
-        ("design", ", ".join(f"{name} {_said(value)}" for name, value in final["params"].items())),
-        ("gates", "passed" if final["gates_passed"] else f"[red]FAILED[/red] {', '.join(final['failed_gates'])}"),
-        (
-            "surrogate",
-            f"{parse_spec(final['surrogate'])}"
-            + (" (the challenger)" if final["challenger_is_better"] else " (the champion)"),
-        ),
-        ("evaluations", ", ".join([str(final["n_evaluations"]), *told])),
-    ):
-        table.add_row(name, value)
-    return table
-
-
-def _said(value: Any) -> str:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return f"{value:.6g}" if number else str(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from pathlib import Path
@@ -13,6 +14,7 @@ from ruamel.yaml import YAML
 
 from flows.cli import cli
 from flows.init import COMMAND, Wish, dvc_yaml, workspace_files
+from surrogate_core.atomic import write_file
 from tasks.keys import STAGES
 from tasks.settings import Settings, load_settings
 
@@ -151,6 +153,19 @@ def test_a_folder_that_cannot_be_written_is_told(here: Path) -> None:
 
 def stages_of(text: str) -> dict[str, Any]:
     return YAML(typ="safe", pure=True).load(text)["stages"]
+
+
+def test_a_disk_that_fills_amid_the_files_leaves_none(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fills(path: Path, content: bytes) -> None:
+        if path.name == "dvc.yaml":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_file(path, content)
+
+    monkeypatch.setattr("flows.init.write_file", fills)
+    done = init("lab")
+    assert done.exit_code == 2
+    assert done.stderr == "surrogate: lab: expected a folder that can be written, got No space left on device\n"
+    assert list((here / "lab").iterdir()) == []
 
 
 def test_dvc_yaml_of_this_project_is_made_of_the_same_template() -> None:

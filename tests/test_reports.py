@@ -6,7 +6,8 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from flows.view import LiveTable, summary
+from flows.outcome import summary
+from flows.view import LiveTable
 from surrogate_core.performance.profiler import Cost
 from tasks import pictures
 from tasks.reports import Report
