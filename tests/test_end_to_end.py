@@ -27,7 +27,7 @@ from workspace_fixture import (
     stages_run,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("end to end")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("twins")]
 
 
 # --- (a) the same commit, solved both ways
