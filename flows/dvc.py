@@ -33,10 +33,6 @@ class DvcCommitter:
     def __exit__(self, *_: object) -> None:
         self._queue.put(None)
         self._thread.join()
-        if not self.why_not and (missing := _unsaid(self._workspace)):
-            self.trouble.append(
-                f"params.yaml: expected {missing} too, which dvc.yaml names: `dvc repro` needs them said"
-            )
 
     def add(self, stage: str) -> None:
         """Commits a stage whose files have been written."""
@@ -68,6 +64,11 @@ class DvcCommitter:
         if edited := self._workspace.edited(pipeline=True):
             self.trouble.append(f"{', '.join(stages)}: not committed to DVC, for {edited} was edited meanwhile")
             return
+        unsaid = {stage: _unsaid(self._workspace, stage) for stage in stages}
+        for stage in filter(unsaid.__getitem__, stages):
+            self.trouble.append(f"{stage}: not committed to DVC, which needs {unsaid[stage]} in params.yaml")
+        if not (stages := [stage for stage in stages if not unsaid[stage]]):
+            return
         # Without --no-relink DVC puts each file anew in its place, while the next stage may be reading it.
         done = subprocess.run(
             [sys.executable, "-m", "dvc", "commit", "--force", "--no-relink", "--quiet", *stages],
@@ -83,10 +84,9 @@ class DvcCommitter:
             self.trouble.append(f"dvc commit {' '.join(stages)} failed: {line}")
 
 
-def _unsaid(workspace: Workspace) -> str:
-    """The settings that stages read and params.yaml leaves to their defaults, which DVC knows nothing of."""
+def _unsaid(workspace: Workspace, stage: str) -> str:
+    """The settings that a stage reads and params.yaml leaves to their defaults, which DVC knows nothing of."""
     content = YAML(typ="safe", pure=True).load((workspace.root / "params.yaml").read_text(encoding="utf-8"))
-    read = {path for stage in STAGES.values() for path in stage.params}
 
     def is_said(path: str) -> bool:
         value = content
@@ -96,4 +96,4 @@ def _unsaid(workspace: Workspace) -> str:
             value = value[key]
         return True
 
-    return ", ".join(sorted(path for path in read if not is_said(path)))
+    return ", ".join(path for path in STAGES[stage].params if not is_said(path))
