@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from flows.pipeline import Session
@@ -73,7 +74,7 @@ def summary(final: Mapping[str, Any], known_minimum: float | None = None) -> Tab
         ("promised", promised),
         ("measured", measured),
         ("gain", gain),
-        ("design", ", ".join(f"{name} {_said(value)}" for name, value in final["params"].items())),
+        ("design", escape(", ".join(f"{name} {_said(value)}" for name, value in final["params"].items()))),
         ("gates", "passed" if final["gates_passed"] else f"[red]FAILED[/red] {', '.join(final['failed_gates'])}"),
         (
             "surrogate",

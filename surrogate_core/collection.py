@@ -18,13 +18,15 @@ Progress = Callable[[int, int], None]
 
 
 def design(space: SearchSpace, sampling: Sampling, n_samples: int, seed: int) -> np.ndarray:
-    """Points of a sampling design that meet the space's constraints, (n_samples, d) in the problem's units.
+    """Points of a sampling design that meet the space's constraints, none twice, (n_samples, d) in the problem's units.
+
+    They are fewer where a space without continuous variables has no more.
 
     Raises:
         ValueError: too few points meet them.
     """
     U = feasible_sample(space, sampling, n_samples, seed)
-    if space.constraints and len(U) < (1 if sampling == "grid" else n_samples):
+    if space.constraints and len(U) < (1 if sampling == "grid" or np.isfinite(space.n_points) else n_samples):
         raise ValueError(
             f"constraints: expected {n_samples} points that meet them, got {len(U)} of a design of about {MOST_DRAWN}; "
             "narrow the bounds to where they are met"

@@ -26,7 +26,12 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "max": lambda *values: reduce(np.maximum, values),
 }
 _CONSTANTS = {"pi": np.pi}
+LARGEST = 1e100
 _Columns = Mapping[str, np.ndarray]
+
+
+class ConstraintFailed(ValueError):
+    """A constraint's function gave no number."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +68,18 @@ class Constraint:
             tree = ast.parse(self.of.strip(), mode="eval").body
             for node in ast.walk(tree):
                 _check(node, tree)
-        except (SyntaxError, ValueError) as error:
-            why = error.msg if isinstance(error, SyntaxError) else error
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            why = getattr(error, "msg", "") or str(error) or "too deep"
             raise ValueError(f"expected an expression such as 'x + 2 * y <= 3', got {self.of!r} ({why})") from error
         return tree
 
     @property
     def names(self) -> set[str]:
         """The variables that an expression is of; none where it is a function."""
-        nodes = ast.walk(self._tree) if self._tree is not None else ()
-        called = _FUNCTIONS.keys() | _CONSTANTS.keys()
-        return {node.id for node in nodes if isinstance(node, ast.Name)} - called
+        nodes = list(ast.walk(self._tree)) if self._tree is not None else []
+        called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+        names = {node.id for node in nodes if isinstance(node, ast.Name) and id(node) not in called}
+        return names - _CONSTANTS.keys()
 
     def of_columns(self, columns: _Columns) -> np.ndarray:
         """c of n points, an expression's, by name and column (n,)."""
@@ -83,8 +89,17 @@ class Constraint:
             return np.broadcast_to(np.asarray(_condition(self._tree, columns), dtype=float), (n,)).copy()
 
     def of_params(self, params: Mapping[str, Any]) -> float:
-        """c of one point, a function's, by its parameters."""
-        return float(np.max(np.asarray(self.function(**params), dtype=float)))
+        """c of one point, a function's, by its parameters.
+
+        Raises:
+            ConstraintFailed: it raised, or returned no number.
+        """
+        function = self.function
+        try:
+            return float(np.max(np.asarray(function(**params), dtype=float)))
+        except Exception as error:
+            told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise ConstraintFailed(f"constraints: expected a number of {self}, got {told} at {dict(params)}") from error
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -111,9 +126,13 @@ def _check(node: ast.AST, tree: ast.expr) -> None:
     elif isinstance(node, ast.Call):
         if not (isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS and node.args and not node.keywords):
             raise ValueError(f"expected one of the functions {', '.join(_FUNCTIONS)}")
+        if len(node.args) > 1 and node.func.id not in ("min", "max"):
+            raise ValueError(f"{node.func.id} takes one argument")
     elif isinstance(node, ast.Constant):
         if isinstance(node.value, bool) or not isinstance(node.value, int | float):
             raise ValueError(f"{node.value!r} is no number")
+        if not abs(node.value) <= LARGEST:
+            raise ValueError(f"a number is beyond {LARGEST:g}")
     elif not isinstance(node, (*known, ast.LtE, ast.GtE)):
         raise ValueError(f"{type(node).__name__.lower()} is not arithmetic")
 

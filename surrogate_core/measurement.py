@@ -2,6 +2,7 @@
 
 import math
 import numbers
+import re
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -128,4 +129,5 @@ def _description(value: Any) -> str:
         return "None"
     if getattr(value, "shape", ()) != ():
         return f"{type(value).__name__} of shape {tuple(value.shape)}"
-    return f"{type(value).__name__} {reprlib.repr(value)}"
+    told = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))  # the same on every run
+    return f"{type(value).__name__} {told if len(told) <= 60 else told[:57] + '...'}"

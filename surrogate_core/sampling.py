@@ -36,19 +36,24 @@ def sample(sampling: Sampling, n_samples: int, n_dims: int, seed: int) -> np.nda
 
 
 def feasible_sample(space: SearchSpace, sampling: Sampling, n_samples: int, seed: int) -> np.ndarray:
-    """The first points of a design that meet the space's constraints; where it has none, those of `sample`.
+    """The first points of a design that meet the space's constraints, none twice; often those of `sample`.
 
     Returns:
-        (n, d) in [0, 1]; n is below n_samples for a grid, and where so few meet the constraints among as many as are
-        looked at.
+        (n, d) in [0, 1]; n is below n_samples for a grid, where a space has fewer points, and where so few meet the
+        constraints among as many as are looked at.
     """
+    n_points = space.n_points
     n, meets = n_samples, np.empty((0, space.n_dims))
     while n <= MOST_DRAWN:
         U = sample(sampling, n, space.n_dims, seed)
-        if not space.constraints:
+        if not space.constraints and np.isinf(n_points):
             return U
-        meets = U[space.is_feasible(space.decode(U))]
-        if len(meets) >= n_samples or (sampling == "grid" and len(meets)):
+        X = space.decode(U)
+        keep = space.is_feasible(X) if space.constraints else np.ones(len(X), dtype=bool)
+        if np.isfinite(n_points):
+            keep &= np.isin(np.arange(len(X)), np.unique(X, axis=0, return_index=True)[1])
+        meets = U[keep]
+        if len(meets) >= min(n_samples, n_points) or (sampling == "grid" and len(meets)):
             break
         n *= 4
     return meets[:n_samples]

@@ -5,6 +5,8 @@ variable with m levels or choices owns m equal bins of the unit interval, so tha
 sampled, and encodes to the middle of its bin.
 """
 
+import math
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -35,6 +37,11 @@ class _Variable(ABC):
     @abstractmethod
     def slope(self, x: np.ndarray) -> np.ndarray:
         """Derivative of `encode` at x, of the continuous relaxation where the variable has steps."""
+
+    @property
+    @abstractmethod
+    def n_values(self) -> float:
+        """How many values it has; infinite where it is continuous."""
 
     @abstractmethod
     def param(self, x: float) -> Value:
@@ -100,6 +107,10 @@ class Float(_Variable):
         return float(x)
 
     @property
+    def n_values(self) -> float:
+        return math.inf if self.step is None else self._levels
+
+    @property
     def _levels(self) -> int:
         assert self.step is not None
         return int(np.floor((self.high - self.low) / self.step + 1e-9)) + 1
@@ -149,6 +160,10 @@ class Integer(_Variable):
         return self.low - 0.5, self.high + 0.5
 
     @property
+    def n_values(self) -> float:
+        return self._levels
+
+    @property
     def _levels(self) -> int:
         return (self.high - self.low) // self.step + 1
 
@@ -170,6 +185,10 @@ class Categorical(_Variable):
         if len(choices) < 2 or len(set(choices)) < len(choices):
             raise ValueError(f"choices: expected at least two, all distinct, got {list(choices)!r}")
         object.__setattr__(self, "choices", choices)
+
+    @property
+    def n_values(self) -> float:
+        return len(self.choices)
 
     @property
     def low(self) -> int:
@@ -298,6 +317,11 @@ class SearchSpace:
         """(d,): how many choices each variable has; 0 where it is a number."""
         return np.array([len(v.choices) if isinstance(v, Categorical) else 0 for v in self.variables], dtype=float)
 
+    @property
+    def n_points(self) -> float:
+        """How many points there are, met constraints or not; infinite with a continuous variable."""
+        return math.prod(variable.n_values for variable in self.variables)
+
     def encode(self, X: Any) -> np.ndarray:
         """Unit-cube coordinates of points in the problem's units, (d,) or (n, d)."""
         return self._columns(X, lambda variable, column: variable.encode(column))
@@ -353,9 +377,9 @@ class SearchSpace:
         numbers = {}
         for i, (name, variable) in enumerate(self._items):
             if not isinstance(variable, Categorical):
-                numbers[name] = rows[:, i]
+                numbers[_spelled(name)] = rows[:, i]
             elif _is_numeric(variable):
-                numbers[name] = np.array(variable.choices, dtype=float)[rows[:, i].astype(int)]
+                numbers[_spelled(name)] = np.array(variable.choices, dtype=float)[rows[:, i].astype(int)]
         return numbers
 
     def _columns(self, points: Any, convert: Any) -> np.ndarray:
@@ -381,13 +405,19 @@ def _constraint(of: Any, place: int, variables: Mapping[str, Variable]) -> Const
         constraint = of if isinstance(of, Constraint) else Constraint(of)
         if not isinstance(constraint.of, str) and not callable(constraint.of):
             raise ValueError(f"expected an expression or a function, got {of!r}")
+        spelled = {_spelled(name): variable for name, variable in variables.items()}
         for name in sorted(constraint.names):
-            variable = variables.get(name)
+            variable = spelled.get(name)
             if variable is None or (isinstance(variable, Categorical) and not _is_numeric(variable)):
                 raise ValueError(f"expected numeric variables of the space, got {name!r} in {of!r}")
     except ValueError as error:
         raise ValueError(f"constraints[{place}]: {error}") from error
     return constraint
+
+
+def _spelled(name: str) -> str:
+    """A name as an expression has it: Python takes letters that look alike, such as two signs of micro, for one."""
+    return unicodedata.normalize("NFKC", name)
 
 
 def _is_numeric(variable: Categorical) -> bool:

@@ -75,6 +75,7 @@ _EXPECTED = {
     "bool_type": "true or false",
     "dict_type": "a mapping",
     "list_type": "a list",
+    "sequence_str": "a list",
     "dataclass_type": "a mapping",
     "model_type": "a mapping",
     "literal_error": "{expected}",

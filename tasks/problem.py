@@ -1,5 +1,6 @@
 """The section `problem`: what is optimized: a function, a program, a table, or a problem of the library."""
 
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import Field, Strict
 from pydantic.dataclasses import dataclass as checked
 
+from surrogate_core.constraints import Constraint
 from surrogate_core.dataset import Dataset
 from surrogate_core.problems.black_box import BlackBox
 from surrogate_core.problems.command import Command
@@ -106,20 +108,29 @@ class Problem:
         Raises:
             BadInput: they are not known.
         """
+        conditions = [_module(target, f"problem.constraints[{i}]", root) for i, target in self._named_constraints]
+        return [*self._own_sources(root), *conditions]
+
+    def _own_sources(self, root: Path) -> list[Path]:
         if self.source is not None:
-            return [root / self.source]
+            source = root / self.source
+            if root.resolve().is_relative_to(source.resolve()):
+                raise BadInput(
+                    f"problem.source: expected a file, or a folder of its own, got {self.source!r}, where runs write to"
+                )
+            return [source]
         if self.data is not None:
             return [root / self.data]
         if self.command is not None:
-            found = [root / word for word in self.command if (root / word).is_file()]
+            found = [root / word for word in self.command if os.path.isfile(root / word)]  # whatever its length
             program = shutil.which(self.command[0])
             return found or ([Path(program)] if program else [])
-        if self.function is not None:
-            module = BlackBox(self.function).source()
-            if module is None:
-                raise BadInput(f"problem.function: expected package.module:name below {root}, got {self.function!r}")
-            return [module]
-        return []
+        return [] if self.function is None else [_module(self.function, "problem.function", root)]
+
+    @property
+    def _named_constraints(self) -> list[tuple[int, str]]:
+        """The constraints that are named functions, with their places."""
+        return [(i, of) for i, of in enumerate(self.constraints) if not Constraint(of).is_expression]
 
     def rows(self, root: Path, n_least: int) -> Dataset:
         """The rows of `data`, of which at least so many have a value.
@@ -145,8 +156,14 @@ class Problem:
         """Finds out, before any work is done, what can be found out without a call; `n_rows` as for `rows`.
 
         Raises:
-            BadInput: a table is not as expected, or a program cannot be started.
+            BadInput: a table is not as expected, a constraint no function of it, or a program cannot be started.
         """
+        space = self.search_space
+        for i, target in self._named_constraints:
+            try:
+                BlackBox(target, space.names if space else None).check(as_keywords=True)
+            except ValueError as error:
+                raise BadInput(f"problem.constraints[{i}]: {error}") from error
         if self.is_offline:
             self.rows(root, n_rows)
         elif self.command is not None:
@@ -154,6 +171,13 @@ class Problem:
                 self.black_box(root, root).check()
             except ValueError as error:
                 raise BadInput(f"problem.command: {error}") from error
+
+
+def _module(target: str, field: str, root: Path) -> Path:
+    module = BlackBox(target).source()
+    if module is None:
+        raise BadInput(f"{field}: expected package.module:name below {root}, got {target!r}")
+    return module
 
 
 def check_problem(problem: Problem, executor: str) -> None:

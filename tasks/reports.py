@@ -102,7 +102,7 @@ def _optimize(workspace: Workspace) -> Report:
         line,
         metrics,
         {"rounds": found["rounds"], "evaluations": found["evaluations"]},
-        {"rounds": lambda: pictures.rounds(found)},
+        {"rounds": lambda: pictures.rounds(found)} if found["rounds"] else {},
     )
 
 

@@ -175,6 +175,13 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
     Raises:
         BadInput: the file can't be read, or something in it is not as expected.
     """
+    try:
+        return _load_settings(path, overrides)
+    except RecursionError as error:
+        raise BadInput(f"{path}: expected sections of plain values, got one that is nested too deeply") from error
+
+
+def _load_settings(path: Path, overrides: Sequence[str]) -> Settings:
     yaml = YAML(typ="safe", pure=True)
     try:
         content = yaml.load(path.read_text(encoding="utf-8"))

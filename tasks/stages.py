@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 
 from surrogate_core.collection import design, evaluate_points
+from surrogate_core.constraints import ConstraintFailed
 from surrogate_core.dataset import STATUSES, Dataset
 from surrogate_core.evaluation import Evaluator
 from surrogate_core.execution import WorkerNotStarted
@@ -83,7 +84,7 @@ def validate(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
     spec, dataset = read_model(workspace, MODEL).spec, read_dataset(workspace, DATASET)
     n_ok, folds = dataset.ok.n_samples, settings.validate.folds
     if n_ok < folds:
-        failed = f": {dataset.reason[dataset.status == 'failed'][0]}" if n_ok < dataset.n_samples else ""
+        failed = f": {dataset.reason[dataset.status != 'ok'][0]}" if n_ok < dataset.n_samples else ""
         raise StageFailed(
             f"validate.folds: expected at most {n_ok}, as so many of {dataset.n_samples} evaluations succeeded, got "
             f"{folds}; collect more, or mend what made them fail and raise problem.version{failed}"
@@ -301,7 +302,10 @@ def _refine(
     def rows(number: int, X: np.ndarray) -> Dataset:
         return evaluate(X, f"round-{number}", progress, sum(batches[:number]), sum(batches))
 
-    return refine(fitted, dataset, rows, workspace.settings.optimize.optimizer, batches=batches, seed=seed)
+    try:
+        return refine(fitted, dataset, rows, workspace.settings.optimize.optimizer, batches=batches, seed=seed)
+    except ConstraintFailed as error:
+        raise StageFailed(f"problem.{error}") from error
 
 
 def _proposals(found: Refinement, sign: float) -> list[dict[str, Any]]:

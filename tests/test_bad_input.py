@@ -61,6 +61,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory, surroundings: Mapping[str
     """A folder with the black boxes, used for all: its tracking store is made once."""
     folder = tmp_path_factory.mktemp("workshop")
     (folder / "box.py").write_text(BOX)
+    (folder / "script.py").write_text("import sys\ndef f(x, n): return x\nsys.exit(0)\n")
     return folder
 
 
@@ -102,6 +103,7 @@ def problem(**fields: str) -> str:
         ("box:nowhere", 2, "problem.function: expected an importable function, got 'box:nowhere'"),
         ("box:number", 2, "problem.function: expected a function, got 'box:number', a int"),
         ("box", 2, "problem.function: expected package.module:name, got 'box'"),
+        ("script:f", 2, "problem.function: expected an importable function, got 'script:f' (0)"),
         ("box:misnamed", 2, NO_FUNCTION_OF + "box:misnamed(x, m)"),
         ("box:too_few", 2, NO_FUNCTION_OF + "box:too_few(x)"),
         ("box:text", 1, NO_NUMBER + "str"),
@@ -199,6 +201,8 @@ GOOD = problem(function="box:ok")
         (GOOD.replace("function: box:ok", "version: 1"), "problem: expected one of function, command, data"),
         (GOOD.replace("function: box:ok", "function: box:ok\n  data: my.csv"),
          "problem: expected one of function, command, data, name, got function and data"),
+        (GOOD.replace("  space:", "  constraints: [box:too_few]\n  space:"),
+         "problem.constraints[0]: expected a function of x, n, as the space names them, got box:too_few(x) ("),
         (GOOD.replace("  space:", "  constraints: [x + n <= -1]\n  space:"),
          "problem.constraints: expected 4 points that meet them, got 0"),
     ],

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from surrogate_core import DataCollector, Dataset, Float, Integer, SearchSpace, collect_data
-from surrogate_core.collection import evaluate_points
+from surrogate_core import Categorical, DataCollector, Dataset, Float, Integer, SearchSpace, collect_data
+from surrogate_core.collection import design, evaluate_points
 from surrogate_core.evaluation import Evaluator
 from surrogate_core.execution import ExecutorSpec
 from surrogate_core.journal import Journal
@@ -45,6 +45,17 @@ def test_with_a_space_the_function_is_called_with_keywords() -> None:
     assert dataset.space is SPACE
     assert dataset.y == pytest.approx(dataset.X[:, 0] * dataset.X[:, 1])
     assert set(dataset.X[:, 1]) <= set(range(1, 10))
+
+
+@pytest.mark.parametrize("constraints", [[], ["n <= 3"]])
+@pytest.mark.parametrize("sampling", ["sobol", "random", "grid"])
+def test_no_point_of_a_discrete_space_is_evaluated_twice(sampling: Any, constraints: list[str]) -> None:
+    space = SearchSpace({"n": Integer(1, 4), "kind": Categorical(["a", "b"])}, constraints)
+    X = design(space, sampling, 16, seed=0)
+    assert len(np.unique(X, axis=0)) == len(X)
+    if sampling != "grid":
+        assert len(X) == (6 if constraints else 8)
+    assert len(design(space, sampling, 3, seed=0)) <= 3
 
 
 def test_a_collector_gives_what_the_short_form_gives() -> None:

@@ -110,6 +110,13 @@ def test_what_goes_with_a_value_is_checked_too(told: dict[str, Any], message: st
         interpret({"value": 0.0, **told}, {"a": 0, "b": 0})
 
 
+class Addressed:
+    """Says where it is, as most objects do and no two runs have in common."""
+
+    def __repr__(self) -> str:
+        return "<Addressed at 0x7f31c2a5c0>"
+
+
 @pytest.mark.parametrize(
     ("returned", "got"),
     [
@@ -132,6 +139,7 @@ def test_what_goes_with_a_value_is_checked_too(told: dict[str, Any], message: st
         ({"value": None}, "None"),
         ({"value": {"value": 1}}, "dict {'value': 1}"),
         (float, "type <class 'float'>"),
+        (Addressed(), "Addressed <Addressed>"),
     ],
     ids=repr,
 )

@@ -201,6 +201,8 @@ MISTAKES = [
     ("fit.surrogate.length_scale=1000", "fit.surrogate.length_scale: expected a number from 0.005 to 200, got 1000"),
     ("fit.surrogate.length_scale=.nan", "fit.surrogate.length_scale: expected a finite number, got nan"),
     (f"{X}={{low: 0, high: 1}}", f"{X}.type: expected one of float, integer"),
+    (f"{X}={{type: categorical, choices: abc}}", f"{X}.choices: expected a list, got 'abc'"),
+    ("problem.constraints=[nowhere]", "problem.constraints[0]: expected numeric variables of the space, got 'nowhere'"),
     (f"{X}={{type: colour, low: 0, high: 1}}", f"{X}.type: expected one of float, integer, categorical, got 'colour'"),
     (
         f"{X}={{type: [float], low: 0, high: 1}}",
@@ -273,6 +275,8 @@ def test_an_executor_that_cannot_stop_a_call_is_refused_beside_a_timeout(executo
         (b"problem: !!python/object:os.system {}\n", "expected YAML, got "),
         (b"problem: \xff\xfe\n", "expected YAML, got "),
         (b"problem: a\x00b\n", "expected YAML, got "),
+        (b"a: &a [*a]\n", "expected sections of plain values, got one that is nested too deeply"),
+        (b"problem: " + b"[" * 3000, "expected sections of plain values, got one that is nested too deeply"),
     ],
     ids=repr,
 )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tolerances import DIFFERENCES, ROUNDING
 
 from surrogate_core import Categorical, Float, Integer, SearchSpace
+from surrogate_core.constraints import ConstraintFailed
 from surrogate_core.space import Variable
 
 units = st.floats(0, 1)
@@ -317,6 +318,10 @@ def test_an_expression_is_arithmetic_over_the_variables(expression: str, value: 
         ("open(x)", "expected one of the functions abs, sqrt"),
         ("min(x, key=y)", "expected one of the functions"),
         ("x if y else n", "ifexp is not arithmetic"),
+        ("sqrt(x, y) <= 1", "sqrt takes one argument"),
+        ("x + log <= 1", "expected numeric variables of the space, got 'log' in"),
+        ("x <= 1" + "0" * 400, "a number is beyond 1e+100"),
+        ("x" + " + x" * 20_000, "expected an expression such as"),
         ("", "expected an expression such as"),
         (3, "expected an expression or a function, got 3"),
     ],
@@ -342,6 +347,22 @@ def test_a_constraint_may_be_a_function_or_its_name() -> None:
             False,
         ]
         assert space.violation([0.4, 0.7]) == pytest.approx(-0.1)
+
+
+def broken(x: float) -> float:
+    return {}["x"]  # type: ignore[no-any-return, index]
+
+
+def test_a_function_that_gives_no_number_is_told_with_the_point() -> None:
+    space = SearchSpace({"x": X}, [broken])
+    with pytest.raises(ConstraintFailed, match=r"a number of broken, got KeyError: 'x' at {'x': 0\.5}"):
+        space.violation([0.5])
+
+
+def test_letters_that_look_alike_are_one() -> None:
+    micro, mu = "\u00b5", "\u03bc"  # Python makes the second of the first
+    assert SearchSpace({micro: X}, [f"{micro} <= 0.5"]).is_feasible([[0.4], [0.6]]).tolist() == [True, False]
+    assert SearchSpace({micro: X}, [f"{mu} <= 0.5"]).is_feasible([0.6]) == False  # noqa: E712
 
 
 def test_a_point_at_which_a_constraint_is_no_number_does_not_meet_it() -> None:

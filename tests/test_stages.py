@@ -303,3 +303,18 @@ def test_a_design_that_fails_as_samples_did_fails_no_stage(project: Callable[...
     final = read(workspace, RECOMMENDATION)
     assert final["n_failed"] > 3
     assert final["params"]["x"] >= 1
+
+
+def test_rows_that_break_a_measured_constraint_are_too_few_to_validate(project: Callable[..., Workspace]) -> None:
+    source = "def f(x, y): return {'value': x, 'constraints': [x + 0.7]}\n"
+    workspace = project("collect.n_samples=8", "validate.folds=4", source=source)
+    work(workspace, "collect", "fit")
+    with pytest.raises(StageFailed, match=r"folds: expected at most \d, .*: constraint 1: expected <= 0, got"):
+        work(workspace, "validate")
+
+
+def test_a_constraint_that_raises_is_one_line(project: Callable[..., Workspace], tmp_path: Path) -> None:
+    (tmp_path / "raising_constraint.py").write_text("def met(x, y): return 1 / 0")
+    workspace = project("problem.constraints=[raising_constraint:met]", source=BOWL.format(sign=1, offset=0))
+    with pytest.raises(BadInput, match=r"problem\.constraints: .* of raising_constraint:met, got ZeroDiv"):
+        work(workspace, "collect")

@@ -6,6 +6,7 @@ from unittest.mock import Mock
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.utils.validation import _validate_metric_name
 
 from surrogate_core.performance.profiler import Cost
 from tasks.errors import StageFailed
@@ -36,6 +37,15 @@ def test_a_store_that_fails_is_told_and_stops_nothing(error: Exception, tracker:
     assert first.startswith("validate not published to MLflow: ")
     assert last.startswith("that the run finished not published to MLflow: ")
     assert all("\n" not in line for line in tracker.trouble)
+
+
+@pytest.mark.parametrize("name", ["Temp (°C)", "100 %", "speed [m/s]", "a//b", "µ", "x"])
+def test_a_variable_of_any_name_is_published(name: str, tracker: Tracker, client: Mock) -> None:
+    tracker.publish(Report("fit", "fine", {f"lengthscale.{name}": 1.0}), "miss", None)
+    assert tracker.trouble == []
+    (logged,) = client.log_batch.call_args.kwargs["metrics"]
+    assert _validate_metric_name(logged.key) is None
+    assert logged.key.startswith("fit.lengthscale.")
 
 
 def test_a_mistake_of_ours_is_not_hidden(tracker: Tracker, client: Mock) -> None:

@@ -421,6 +421,25 @@ def test_a_black_box_that_is_not_there_is_told_by_its_field(tmp_path: Path) -> N
         stage_key(STAGES["collect"], here)
 
 
+def test_a_source_that_holds_what_runs_write_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"problem\.source: expected .* a folder of its own, got '\.', where runs"):
+        _ = workspace(tmp_path, "problem.source=.").black_box
+
+
+def test_a_function_that_is_a_constraint_belongs_to_the_black_box(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    limit = tmp_path / "limits_of_test_workspace.py"
+    filled(tmp_path)
+    limit.write_text("def met(x, y): return x - 1")
+    before = workspace(tmp_path, f"problem.constraints=[{limit.stem}:met]").black_box
+    limit.write_text("def met(x, y): return x - 2")
+    assert workspace(tmp_path, f"problem.constraints=[{limit.stem}:met]").black_box != before
+    with pytest.raises(BadInput, match=r"problem\.constraints\[0\]: expected package\.module:name below"):
+        _ = workspace(tmp_path, "problem.constraints=[no_such_module:met]").black_box
+
+
 def test_a_stage_that_calls_no_black_box_needs_none(tmp_path: Path) -> None:
     filled(tmp_path)
     (tmp_path / "box.py").unlink()

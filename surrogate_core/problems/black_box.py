@@ -34,15 +34,15 @@ class BlackBox:
     def __call__(self, params: Mapping[str, Any]) -> Any:
         return call_with(self.resolve(), params)
 
-    def check(self) -> None:
-        """Finds out whether it can be called.
+    def check(self, as_keywords: bool = False) -> None:
+        """Finds out whether it can be called; a black box also with one dict.
 
         Raises:
             ValueError: there is no such function, or it does not take the parameters.
         """
         function = self.resolve()
         if self.names is not None:
-            check_signature(function, self.names, self.target)
+            check_signature(function, self.names, self.target, as_keywords)
 
     def resolve(self) -> Callable[..., Any]:
         """The function itself.
@@ -56,7 +56,7 @@ class BlackBox:
         _search_here()
         try:
             function = getattr(importlib.import_module(module_name), name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a module may be a script that ends by itself
             raise ValueError(f"expected an importable function, got {self.target!r} ({error})") from error
         if not callable(function):
             raise ValueError(f"expected a function, got {self.target!r}, a {type(function).__name__}")
@@ -77,19 +77,20 @@ def call_with(function: Callable[..., Any], params: Mapping[str, Any]) -> Any:
     return function(dict(params)) if _takes_a_dict(function, tuple(params)) else function(**params)
 
 
-def check_signature(function: Callable[..., Any], names: Sequence[str], target: str) -> None:
-    """Raise ValueError unless the function can be called with parameters of these names."""
+def check_signature(function: Callable[..., Any], names: Sequence[str], target: str, as_keywords: bool = False) -> None:
+    """Raise ValueError unless the function can be called with parameters of these names, or with one dict of them."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # a builtin tells nothing of itself
         return
-    if _takes_a_dict(function, tuple(names)):
+    if not as_keywords and _takes_a_dict(function, tuple(names)):
         return
     try:
         signature.bind(**dict.fromkeys(names))
     except TypeError as error:
+        dict_too = "" if as_keywords else ", or of one dict"
         raise ValueError(
-            f"expected a function of {', '.join(names)}, as the space names them, or of one dict, got "
+            f"expected a function of {', '.join(names)}, as the space names them{dict_too}, got "
             f"{target}{signature} ({error})"
         ) from error
 

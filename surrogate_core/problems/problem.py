@@ -46,7 +46,7 @@ class Problem:
         cut = {}
         for name, variable in zip(self.space.names, self.space.variables, strict=True):
             if not isinstance(variable, Float) or variable.log or variable.step:
-                raise ValueError(f"shifted: expected real variables without steps or logarithm, got {name}: {variable}")
+                raise ValueError(f"shift: expected real variables without steps or logarithm, got {name}: {variable}")
             room = np.array([self.minimizer[name] - variable.low, variable.high - self.minimizer[name]])
             low, high = rng.uniform(0, np.minimum(0.9 * room, LARGEST_CUT * (variable.high - variable.low)))
             cut[name] = replace(variable, low=variable.low + low, high=variable.high - high)

@@ -6,6 +6,7 @@ Nothing here changes a result, and a cached result is published like a fresh one
 
 import os
 import platform
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -123,8 +124,9 @@ class Tracker:
         _end_killed_runs(client, experiment)
         run = client.create_run(experiment, tags={**_tags(workspace), **(tags or {})})
         tracker = cls(workspace, client, run.info.run_id)
-        params = [Param(name, str(value)[:6000]) for name, value in _flat(asdict(workspace.settings)).items()]
-        client.log_batch(tracker.run_id, params=params)
+        params = [Param(_name(name), str(value)[:6000]) for name, value in _flat(asdict(workspace.settings)).items()]
+        with tracker._observing("settings"):
+            client.log_batch(tracker.run_id, params=params)
         return tracker
 
     @classmethod
@@ -165,7 +167,7 @@ class Tracker:
         if cost is not None:
             values |= {f"cost.{report.stage}.{name}": value for name, value in asdict(cost).items()}
         now = int(time.time() * 1000)
-        metrics = [Metric(name, float(value), now, 0) for name, value in values.items()]
+        metrics = [Metric(_name(name), float(value), now, 0) for name, value in values.items()]
         for row in report.tables.get("rounds", ()):  # a curve a metric
             numbers = {name: value for name, value in row.items() if isinstance(value, float)}
             metrics += [Metric(f"rounds.{name}", value, now, row["round"]) for name, value in numbers.items()]
@@ -302,6 +304,11 @@ def _tags(workspace: Workspace) -> dict[str, str]:
         "host": platform.node(),
         "process": f"{os.getpid()}:{psutil.Process().create_time():.0f}",
     }
+
+
+def _name(name: str) -> str:
+    """A name that MLflow takes: variables may have any."""
+    return re.sub(r"[^\w.\- :]", "_", name)
 
 
 def _flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
