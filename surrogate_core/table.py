@@ -102,7 +102,9 @@ def read_table(path: Path, columns: Columns, space: SearchSpace | None = None, s
     said += [f"{n_incomplete} without all inputs left out"] * (n_incomplete > 0)
     said += [f"{(~within).sum()} outside the space left out"] * int(not within.all())
     n_nameless = sum(is_nameless(name) and name not in names for name in table.column_names)
-    said += [f"{n_nameless} columns without a name left out"] * (n_nameless > 0 and inferred and not columns.inputs)
+    said += [f"{n_nameless} column{'s' * (n_nameless > 1)} without a name left out"] * (
+        n_nameless > 0 and inferred and not columns.inputs
+    )
     used = [name for name in commas if name in {*names, found.output, found.noise, *found.gradients.values()}]
     said += [f"decimal commas in {', '.join(used)}"] * bool(used)
     told = {"rows": ", ".join(said)}
@@ -170,7 +172,7 @@ def _inferred(name: str, values: list[Any]) -> Variable:
     texts = {value for value in values if isinstance(value, str)}
     if texts:
         numeric = [text for text in texts if _number(text) is not None]
-        if (numeric and len(numeric) < len(texts)) or all(map(has_commas, texts)):
+        if (numeric and len(numeric) < len(texts)) or all(has_commas(text) for text in texts if text.strip()):
             _column(name, Float(0, 1), values, np.arange(len(values)))  # tells which is no number
         if len(texts) > MOST_CHOICES:
             raise ValueError(
@@ -285,7 +287,7 @@ def _numbers(table: pa.Table, name: str, where: str, rows: np.ndarray, least: fl
         if value is None or value in NO_NUMBER:
             number = np.nan
         elif number is None:
-            raise ValueError(f"{where}: column {name!r}, row {i + 1}: expected a number, got {value!r}{_hint(value)}")
+            raise ValueError(f"{where}: column {name!r}, row {i + 1}: expected {what}, got {value!r}{_hint(value)}")
         elif not least <= number <= LARGEST:
             raise ValueError(f"{where}: column {name!r}, row {i + 1}: expected {what}, got {number:g}")
         numbers.append(number)

@@ -21,6 +21,7 @@ _NAMELESS = re.compile(r"\s*|Unnamed: \d+|__index_level_\d+__")  # the latter ar
 _DECIMAL_COMMA = r"^[-+]?\d+(,\d+)?([eE][-+]?\d+)?$"
 _COMMAS = re.compile(r"[-+]?(\d+,\d+([eE][-+]?\d+)?|\d{1,3}(,\d{3})+(\.\d+)?|\d{1,3}(\.\d{3})+,\d+)")
 _UTF8 = "save it as UTF-8"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")  # begin such a file
 
 
 def load(path: Path) -> tuple[pa.Table, list[str]]:
@@ -38,6 +39,8 @@ def load(path: Path) -> tuple[pa.Table, list[str]]:
             # Not read_table: its threads now and then abort a process that ends right after.
             table = pq.ParquetFile(pa.BufferReader(content), pre_buffer=False).read(use_threads=False)
             commas: list[str] = []
+        elif content.startswith(_UTF16):
+            raise ValueError(f"data: expected a table in UTF-8, got one in UTF-16 in {path.name}; {_UTF8}")
         elif path.suffix.lower() in (".csv", ".tsv", ".txt"):
             table, commas = _read_csv(content)
         else:
@@ -88,6 +91,7 @@ _PLAIN = (
     pa.types.is_boolean,
     pa.types.is_string,
     pa.types.is_large_string,
+    pa.types.is_string_view,
     pa.types.is_null,
 )
 
@@ -105,6 +109,7 @@ def _read_csv(content: bytes) -> tuple[pa.Table, list[str]]:
     for i, kind in enumerate(table.schema.types):
         if pa.types.is_string(kind) and delimiter != ",":
             texts = pc.utf8_trim_whitespace(table.column(i))
+            texts = pc.if_else(pc.equal(texts, ""), None, texts)
             if pc.all(pc.match_substring_regex(texts, _DECIMAL_COMMA)).as_py():
                 name, numbers = table.column_names[i], pc.cast(pc.replace_substring(texts, ",", "."), pa.float64())
                 table = table.set_column(i, name, numbers)

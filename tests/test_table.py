@@ -156,6 +156,7 @@ def test_numbers_of_every_width_are_read(parquet: Write) -> None:
         price=pa.array([Decimal("0.50"), Decimal("1.25")]),
         half=pa.array(np.array([0.5, 1], dtype=np.float16)),
         kind=pa.array(["a", "b"]).dictionary_encode(),
+        word=pa.array(["c", "d"], pa.string_view()),
         y=pa.array([Decimal("2.5"), Decimal("3.5")]),
     )
     dataset = read_table(path, Y)
@@ -166,6 +167,7 @@ def test_numbers_of_every_width_are_read(parquet: Write) -> None:
             "price": Float(0.5, 1.25),
             "half": Float(0.5, 1),
             "kind": Categorical(["a", "b"]),
+            "word": Categorical(["c", "d"]),
         }
     )
     assert dataset.y.tolist() == [2.5, 3.5]
@@ -207,7 +209,7 @@ def test_noise_and_gradients_of_rows_without_a_value_do_not_matter(csv: Write) -
 
 @pytest.mark.parametrize("separator", [";", "\t"])
 def test_decimal_commas_are_read_where_commas_do_not_part_fields(separator: str, csv: Write) -> None:
-    lines = [("x", "n", "y"), ("0,5", "1", "-1,5e1"), ("None", "2", "7"), ("2", "3", "2,25")]
+    lines = [("x", "n", "y"), ("0,5", "1", "-1,5e1"), ("None", "2", "7"), (" ", "2", "8"), ("2", "3", "2,25")]
     dataset = read_table(csv(*map(separator.join, lines)), Y)
     assert dataset.space == SearchSpace({"x": Float(0.5, 2), "n": Integer(1, 3)})
     assert dataset.y.tolist() == [-15, 2.25]
@@ -242,6 +244,8 @@ def test_columns_without_a_name_are_left_out_and_said(csv: Write, tmp_path: Path
     asked = read_table(csv("x,Unnamed: 3,y", "1,a,5", "2,b,6"), Columns("y", ["x", "Unnamed: 3"]))
     assert asked.space.names == ("x", "Unnamed: 3")
     assert asked.metadata["rows"] == "2 rows of my.csv"
+    one = read_table(csv("x,y,", "1,5,", "2,6,"), Y)
+    assert one.metadata["rows"] == "2 rows of my.csv, 1 column without a name left out"
 
 
 def test_none_is_a_choice_among_texts_and_missing_among_numbers(csv: Write) -> None:
@@ -260,6 +264,9 @@ def test_a_file_that_is_not_in_utf_8_is_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=line.format("column 'k'")):
         read_table(path, Y)
     assert read_table(path, Columns("y", ["x"])).n_samples == 2
+    path.write_bytes("x,y\n1,2\n2,3\n".encode("utf-16"))
+    with pytest.raises(ValueError, match=r"^data: expected a table in UTF-8, got one in UTF-16 in my.csv; save it as"):
+        read_table(path, Y)
     path.write_bytes("Größe,y\n1,2\n2,3\n".encode("latin-1"))
     with pytest.raises(ValueError, match=line.format("my.csv")):
         read_table(path, Y)
@@ -343,6 +350,12 @@ HEAD = "x,z,y"
             ["x,y,d", "1,2,1", "2,3,-inf"],
             Columns("y", gradients={"x": "d"}),
             "columns.gradients.x: column 'd', row 2: expected a number of magnitude up to 1e.100, got -inf",
+        ),
+        (["x,y", '" ",1', '"0,5",2'], Y, "columns.inputs: column 'x', row 1: expected a number, got ' '"),
+        (
+            ["x,noise,y", "1,loud,3", "2,low,4"],
+            Y,
+            "columns.noise: column 'noise', row 1: expected a standard deviation",
         ),
         (["x,reason,y", "1,a,3", "2,b,4"], Y, "columns.inputs: expected names other than .*, got 'reason'; rename the"),
         (["x,noise,y", "1,2,3", "2,3,4"], Columns("y", ["x", "noise"]), "columns.inputs: expected names .*got 'noise'"),
