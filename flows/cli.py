@@ -4,6 +4,7 @@ Little is imported before a command is known: help is instant, and the Prefect s
 """
 
 import gc
+import shlex
 import shutil
 import sys
 import time
@@ -118,7 +119,7 @@ def init(folder: str, program: bool, data: str | None, git: bool, dvc: bool, **t
         wish = Wish(kind, Path(data) if data else None, **asked, git=git, dvc=dvc)
         for word, line in make_workspace(Path(folder), wish):
             click.echo(f"{word:<5} {line}")
-    there = "" if Path(folder).resolve() == Path.cwd() else f"cd {folder}, "
+    there = "" if Path(folder).resolve() == Path.cwd() else f"cd {shlex.quote(folder)}, "
     click.echo(f"next  {there}look at params.yaml, then: surrogate run")
 
 

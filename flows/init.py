@@ -13,8 +13,10 @@ from surrogate_core.atomic import write_file
 from surrogate_core.space import SearchSpace
 from surrogate_core.table import Columns, read_table
 from tasks.errors import BadInput
+from tasks.workspace import home_of, link_command
 
 TEMPLATES = Path(__file__).with_name("templates")
+IGNORED = ".gitignore"
 COMMAND = 'PATH="$PATH:$DVC_ROOT/.surrogate/bin" surrogate'
 """By which DVC runs a stage: the command on the PATH, else the one that was last used here."""
 
@@ -52,8 +54,9 @@ def make_workspace(folder: Path, wish: Wish) -> list[tuple[str, str]]:
         BadInput: a file is in the way, or the table is not as expected; nothing has been written.
     """
     files = workspace_files(folder, wish)
+    added = (folder / IGNORED).is_file()
     for name in files:
-        if (folder / name).exists() and not _is(folder / name, wish.table):
+        if (folder / name).exists() and name != IGNORED and not _is(folder / name, wish.table):
             raise BadInput(f"{folder / name}: expected no such file, got one; name another folder, or move it away")
     written = []
     try:
@@ -65,9 +68,12 @@ def make_workspace(folder: Path, wish: Wish) -> list[tuple[str, str]]:
         for path in written:
             path.unlink()
         raise BadInput(f"{folder}: expected a folder that can be written, got {error.strerror}") from error
-    done = [("made", f"{', '.join(files)} in {folder}")]
-    has_git, told = _git(folder) if wish.git else (False, "no repository: not wanted")
-    done.append(("git", told))
+    told = [f"{name} (added to)" if name == IGNORED and added else name for name in files]
+    done = [("made", f"{', '.join(told)} in {folder}")]
+    if wish.dvc:
+        link_command(home_of(folder))  # so that `dvc repro` finds it before any command has run
+    has_git, said = _git(folder) if wish.git else (False, "no repository: not wanted")
+    done.append(("git", said))
     done.append(("dvc", _dvc(folder, has_git) if wish.dvc else "not wanted: nothing is versioned, all else works"))
     return done
 
@@ -87,8 +93,8 @@ def workspace_files(folder: Path, wish: Wish) -> dict[str, bytes]:
             space = read_table(wish.table, Columns(wish.output, wish.inputs or None)).space
         except ValueError as error:
             field, _, rest = str(error).partition(": ")
-            where = f"--{field.removeprefix('columns.')}"
-            raise BadInput(f"{where}: {rest}") from error
+            option = field.removeprefix("columns.")
+            raise BadInput(f"--{option if option in ('output', 'inputs') else 'data'}: {rest}") from error
         for name, value in {
             "DATA": _yaml(wish.table.name),
             "OUTPUT": _yaml(wish.output),
@@ -97,7 +103,6 @@ def workspace_files(folder: Path, wish: Wish) -> dict[str, bytes]:
             "SPACE": _variables(space),
         }.items():
             problem = problem.replace(f"@{name}@", value)
-        files[wish.table.name] = wish.table.read_bytes()
     else:
         name = "problem.py" if wish.kind == "function" else "simulate.py"
         files[name] = _template(f"{name}.txt").encode()
@@ -106,8 +111,14 @@ def workspace_files(folder: Path, wish: Wish) -> dict[str, bytes]:
     if wish.dvc:
         source = "data" if wish.kind == "data" else "source"
         files["dvc.yaml"] = dvc_yaml(COMMAND, ["requirements.txt"], source).encode()
-    if not (folder / ".gitignore").exists():
-        files[".gitignore"] = _template("gitignore").encode()
+    if wish.table is not None:
+        if wish.table.name.lower() in files:
+            raise BadInput(
+                f"--data: expected a name that no file of the workspace has, got {wish.table.name!r}; rename it"
+            )
+        files = {wish.table.name: wish.table.read_bytes(), **files}
+    if ignored := _ignored(folder / IGNORED):  # last: what is there is replaced only when all else is written
+        files[IGNORED] = ignored
     return files
 
 
@@ -123,6 +134,20 @@ def dvc_yaml(command: str, code: list[str], source: str) -> str:
     for name, value in {"COMMAND": command, "CODE": ", ".join(code), "SOURCE": source}.items():
         text = text.replace(f"@{name}@", value)
     return text
+
+
+def _ignored(path: Path) -> bytes:
+    """What .gitignore is to hold: the lines that are there, then those that are missing; b"" where none is."""
+    if path.exists() and not path.is_file():
+        return b""
+    try:
+        there = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise BadInput(f"{path}: expected a file that can be read, got {error.strerror}") from error
+    known = {line.strip().lstrip(b"!").strip(b"/") for line in there.splitlines()}
+    missing = [line for line in _template("gitignore").encode().splitlines(True) if line.strip(b"/\n") not in known]
+    gap = b"\n" * (bool(there) and not there.endswith(b"\n"))
+    return there + gap + b"".join(missing) if missing else b""
 
 
 def _template(name: str) -> str:

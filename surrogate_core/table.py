@@ -6,23 +6,24 @@ Every message begins with the field that is to be mended: `data`, `columns.NAME`
 import difflib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as csv
-import pyarrow.parquet as pq
 
 from surrogate_core.dataset import Dataset
 from surrogate_core.measurement import LARGEST
-from surrogate_core.space import Categorical, Float, Integer, SearchSpace, Value, Variable
+from surrogate_core.space import GRADIENT, RESERVED, Categorical, Float, Integer, SearchSpace, Value, Variable
+from surrogate_core.table_file import NO_NUMBER, check_type, has_commas, is_nameless, load, values
 
 MOST_CHOICES = 20
 """Distinct texts beyond which a column is taken for a remark or an identifier."""
+MOST_ROWS = 4_000
+"""That an exact Gaussian process takes: each of its matrices has 128 MB then, and a fit factorizes hundreds."""
+LARGEST_WHOLE = 2**53  # beyond it floats skip whole numbers
 LOG_RATIO = 1e3  # of the greatest to the least value of a positive column, from which its logarithm is looked at
-_MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "#N/A"]
 _TRUE = {True: "true", False: "false"}
 
 
@@ -33,10 +34,11 @@ class Columns:
     Args:
         output: the values to be optimized.
         inputs: the variables; None for those of the space, or all columns that are nothing else.
-        status: where it is none of `ok`, the row has failed; None for a column named "status", if there is one.
-        ok: of `status`.
+        status: where it is none of `ok`, the row has failed; None for a column named "status", "Status" or alike, if
+            there is one.
+        ok: of `status`; upper and lower case are the same, as are texts with and without space around.
         failed: values of `output` that say that the row has failed, such as -999.
-        noise: standard deviations of the output.
+        noise: standard deviations of the output; None for a column named "noise", if there is one.
         gradients: input to column of the output's derivative.
     """
 
@@ -66,9 +68,10 @@ def read_table(path: Path, columns: Columns, space: SearchSpace | None = None, s
     Raises:
         ValueError: the file cannot be read, or a column is missing or not as expected.
     """
-    table = _load(path)
-    names = _inputs(table, columns, space)
-    read = {name: table[name].to_pylist() for name in names}
+    table, commas = load(path)
+    found = _found(table, columns, space)
+    names = _inputs(table, found, space)
+    read = {name: values(table, name) for name in names}
     complete = np.array([all(v is not None for v in row) for row in zip(*read.values(), strict=True)], dtype=bool)
     n_incomplete = int((~complete).sum())
     if not complete.any():
@@ -83,50 +86,45 @@ def read_table(path: Path, columns: Columns, space: SearchSpace | None = None, s
     X, kept = X[within], kept[within]
     if not len(X):
         raise ValueError(f"space: expected rows of {path.name} within its bounds, got none")
+    if len(X) > MOST_ROWS:
+        raise ValueError(
+            f"data: expected at most {MOST_ROWS:,} rows, which a Gaussian process can take, got {len(X):,} in "
+            f"{path.name}; thin the table"
+        )
 
-    y, status, reason = _outcomes(table, columns, names, kept)
+    y, status, reason = _outcomes(table, found, kept)
     broken = (status == "ok") & ~space.is_feasible(X)
     status[broken], reason[broken] = "infeasible", "a known constraint is not met"
-    noise = None if columns.noise is None else _numbers(table, columns.noise, "columns.noise", kept)
+    measured = np.isfinite(y)
+    noise = None if found.noise is None else _noise(table, found.noise, kept, measured)
+    gradients = _gradients(table, found, names, kept, measured)
     said = [f"{len(table)} rows of {path.name}"]
     said += [f"{n_incomplete} without all inputs left out"] * (n_incomplete > 0)
     said += [f"{(~within).sum()} outside the space left out"] * int(not within.all())
+    n_nameless = sum(is_nameless(name) and name not in names for name in table.column_names)
+    said += [f"{n_nameless} column{'s' * (n_nameless > 1)} without a name left out"] * (
+        n_nameless > 0 and inferred and not columns.inputs
+    )
+    used = [name for name in commas if name in {*names, found.output, found.noise, *found.gradients.values()}]
+    said += [f"decimal commas in {', '.join(used)}"] * bool(used)
     told = {"rows": ", ".join(said)}
-    if inferred:
-        kinds = [f"{name} {_told(variable)}" for name, variable in zip(names, space.variables, strict=True)]
+    kinds = [f"{name} {_told(variable)}" for name, variable in zip(names, space.variables, strict=True)] * inferred
+    kinds += [f"{found.noise} standard deviation of {found.output}"] * (found.noise != columns.noise)
+    if kinds:
         told["inferred"] = "; ".join(kinds)
-    gradients = _gradients(table, columns, names, kept, sign)
-    return Dataset(X, sign * y, space, status, reason, gradients, noise, told)
+    return Dataset(X, sign * y, space, status, reason, None if gradients is None else sign * gradients, noise, told)
 
 
-def _load(path: Path) -> pa.Table:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"data: expected a table, got {str(path)!r} ({error.strerror})") from error
-    try:
-        if path.suffix.lower() == ".parquet":
-            # Not read_table: its threads now and then abort a process that ends right after.
-            table = pq.ParquetFile(pa.BufferReader(content), pre_buffer=False).read(use_threads=False)
-        elif path.suffix.lower() in (".csv", ".tsv", ".txt"):
-            header = content.partition(b"\n")[0]
-            delimiter = max(b",", b";", b"\t", key=header.count).decode()
-            table = csv.read_csv(
-                pa.BufferReader(content),
-                csv.ReadOptions(use_threads=False),
-                csv.ParseOptions(delimiter=delimiter),
-                csv.ConvertOptions(null_values=_MISSING, strings_can_be_null=True, quoted_strings_can_be_null=True),
-            )
-        else:
-            raise ValueError(f"data: expected a .csv or .parquet file, got {path.name!r}")
-        names = Counter(table.column_names)
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise ValueError(f"data: expected a table, got {path.name}: {str(error).splitlines()[0]}") from error
-    if twice := [name for name, n in names.items() if n > 1]:
-        raise ValueError(f"data: expected distinct columns, got {twice[0]!r} twice in {path.name}")
-    if table.num_rows < 2:
-        raise ValueError(f"data: expected at least two rows, got {table.num_rows} in {path.name}")
-    return table
+def _found(table: pa.Table, columns: Columns, space: SearchSpace | None) -> Columns:
+    """The same columns, with those of the status and the noise that are known by their names."""
+    taken = {columns.output, columns.status, columns.noise, *columns.gradients.values(), *(columns.inputs or ())}
+    free = [name for name in table.column_names if name not in taken and (space is None or name not in space.names)]
+    states = sorted((name for name in free if name.strip().lower() == "status"), key=lambda name: name != "status")
+    return replace(
+        columns,
+        status=columns.status or (states[0] if states else None),
+        noise=columns.noise or ("noise" if "noise" in free else None),
+    )
 
 
 def _inputs(table: pa.Table, columns: Columns, space: SearchSpace | None) -> list[str]:
@@ -135,8 +133,8 @@ def _inputs(table: pa.Table, columns: Columns, space: SearchSpace | None) -> lis
     for role, name in others:
         if name is not None:
             _must_have(table, name, f"columns.{role}")
-    taken = {name for _, name in others} | ({"status"} if columns.status is None else set())
-    rest = [name for name in table.column_names if name not in taken]
+    taken = {name for _, name in others}
+    rest = [name for name in table.column_names if name not in taken and not is_nameless(name)]
     names = list(columns.inputs or (space.names if space is not None else rest))
     for name in names:
         _must_have(table, name, "columns.inputs" if columns.inputs or space is None else f"space.{name}")
@@ -152,6 +150,14 @@ def _inputs(table: pa.Table, columns: Columns, space: SearchSpace | None) -> lis
         )
     if unknown := [name for name in columns.gradients if name not in names]:
         raise ValueError(f"columns.gradients: expected inputs, got {unknown[0]!r}")
+    if reserved := [name for name in names if name in RESERVED or name.startswith(GRADIENT)]:
+        raise ValueError(
+            f"columns.inputs: expected names other than {', '.join(sorted(RESERVED))} and {GRADIENT}*, got "
+            f"{reserved[0]!r}; rename the column, or name the inputs without it"
+        )
+    used = [(f"columns.{role}", name) for role, name in others if name is not None]
+    for where, name in [*used, *(("columns.inputs", name) for name in names)]:
+        check_type(table, name, where)
     return names if space is None else list(space.names)
 
 
@@ -166,7 +172,7 @@ def _inferred(name: str, values: list[Any]) -> Variable:
     texts = {value for value in values if isinstance(value, str)}
     if texts:
         numeric = [text for text in texts if _number(text) is not None]
-        if numeric and len(numeric) < len(texts):
+        if (numeric and len(numeric) < len(texts)) or all(has_commas(text) for text in texts if text.strip()):
             _column(name, Float(0, 1), values, np.arange(len(values)))  # tells which is no number
         if len(texts) > MOST_CHOICES:
             raise ValueError(
@@ -184,7 +190,7 @@ def _inferred(name: str, values: list[Any]) -> Variable:
     numbers = _column(name, Float(0, 1), values, np.arange(len(values)))
     low, high = numbers.min(), numbers.max()
     log = bool(low > 0 and high / low >= LOG_RATIO)
-    if all(isinstance(value, int) for value in values):
+    if all(isinstance(value, int) for value in values) and -LARGEST_WHOLE <= low <= high <= LARGEST_WHOLE:
         return Integer(int(low), int(high), log=log)
     return Float(low, high, log=log)
 
@@ -205,7 +211,7 @@ def _column(name: str, variable: Variable, values: list[Any], rows: np.ndarray) 
                 continue
             number = _number(value)
             if number is None:
-                raise ValueError(f"expected a number, got {value!r}")
+                raise ValueError(f"expected a number, got {value!r}{_hint(value)}")
             if not abs(number) <= LARGEST:
                 raise ValueError(f"expected a number of magnitude up to {LARGEST:g}, got {number:g}")
             if isinstance(variable, Integer) and not number.is_integer():
@@ -225,27 +231,30 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _outcomes(
-    table: pa.Table, columns: Columns, inputs: list[str], rows: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    values = table[columns.output].to_pylist()
-    told = columns.status or ("status" if "status" in {*table.column_names} - {*inputs} else None)
-    good = {_text(value) for value in columns.ok}
-    states = table[told].to_pylist() if told else [columns.ok[0]] * len(values)
+def _hint(value: Any) -> str:
+    return "; write it with a decimal point and no commas" if isinstance(value, str) and has_commas(value) else ""
+
+
+def _outcomes(table: pa.Table, columns: Columns, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    read = values(table, columns.output)
+    good = {_state(value) for value in columns.ok}
+    states = values(table, columns.status) if columns.status else None
+    if states and not good:
+        raise ValueError(f"columns.ok: expected values of column {columns.status!r} that say a row is ok, got none")
     bad = {_text(value) for value in columns.failed}
     y, status, reason = np.full(len(rows), np.nan), np.full(len(rows), "failed", dtype="<U10"), [""] * len(rows)
     for place, i in enumerate(rows):
-        value, number = values[i], _number(values[i])
-        if _text(states[i]) not in good:
+        value, number = read[i], _number(read[i])
+        if states and _state(states[i]) not in good:
             reason[place] = f"status {states[i]}"
-        elif value is None or (number is not None and np.isnan(number)):
+        elif value is None or value in NO_NUMBER or (number is not None and np.isnan(number)):
             reason[place] = "no value"
         elif _text(value) in bad or _text(number) in bad:
             reason[place] = f"marked as failed by {value}"
         elif number is None:
             raise ValueError(
-                f"columns.output: column {columns.output!r}, row {i + 1}: expected a number, got {value!r}; if it says "
-                "that the row has failed, name it in columns.failed"
+                f"columns.output: column {columns.output!r}, row {i + 1}: expected a number, got {value!r}"
+                f"{_hint(value) or '; if it says that the row has failed, name it in columns.failed'}"
             )
         elif abs(number) > LARGEST:
             raise ValueError(
@@ -264,20 +273,42 @@ def _text(value: Any) -> str:
     return f"{value:.15g}" if isinstance(value, int | float) else str(value)
 
 
-def _numbers(table: pa.Table, name: str, where: str, rows: np.ndarray) -> np.ndarray:
+def _state(value: Any) -> str:
+    """By which states are compared: OK, Ok and " ok " are the same."""
+    return _text(value).strip().lower()
+
+
+def _numbers(table: pa.Table, name: str, where: str, rows: np.ndarray, least: float, what: str) -> np.ndarray:
+    """A column's values in the given rows, from `least` to LARGEST; NaN where one is missing."""
     numbers = []
-    for i, value in enumerate(table[name].to_pylist()):
-        number = _number(value)
-        if value is not None and number is None:
-            raise ValueError(f"{where}: column {name!r}, row {i + 1}: expected a number, got {value!r}")
-        numbers.append(np.nan if number is None else number)
-    return np.array(numbers)[rows]
+    read = values(table, name)
+    for i in rows:
+        value, number = read[i], _number(read[i])
+        if value is None or value in NO_NUMBER:
+            number = np.nan
+        elif number is None:
+            raise ValueError(f"{where}: column {name!r}, row {i + 1}: expected {what}, got {value!r}{_hint(value)}")
+        elif not least <= number <= LARGEST:
+            raise ValueError(f"{where}: column {name!r}, row {i + 1}: expected {what}, got {number:g}")
+        numbers.append(number)
+    return np.array(numbers)
 
 
-def _gradients(table: pa.Table, columns: Columns, names: list[str], rows: np.ndarray, sign: float) -> np.ndarray | None:
+def _noise(table: pa.Table, name: str, rows: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    noise = np.full(len(rows), np.nan)
+    what = f"a standard deviation from 0 to {LARGEST:g}"
+    noise[measured] = _numbers(table, name, "columns.noise", rows[measured], 0.0, what)
+    return noise
+
+
+def _gradients(
+    table: pa.Table, columns: Columns, names: list[str], rows: np.ndarray, measured: np.ndarray
+) -> np.ndarray | None:
     if not columns.gradients:
         return None
     gradients = np.full((len(rows), len(names)), np.nan)
+    what = f"a number of magnitude up to {LARGEST:g}"
     for name, column in columns.gradients.items():
-        gradients[:, names.index(name)] = sign * _numbers(table, column, f"columns.gradients.{name}", rows)
+        where = f"columns.gradients.{name}"
+        gradients[measured, names.index(name)] = _numbers(table, column, where, rows[measured], -LARGEST, what)
     return gradients

@@ -105,6 +105,67 @@ def test_git_and_dvc_are_initialized_where_they_are_not_yet(here: Path) -> None:
     assert not (lab / "inner" / ".git").exists()
 
 
+def test_dvc_finds_the_command_before_any_has_run(here: Path) -> None:
+    assert init("lab", "--no-git").exit_code == 0
+    assert (here / "lab" / ".surrogate" / "bin" / "surrogate").resolve().name == "surrogate"
+    assert init("plain", "--no-git", "--no-dvc").exit_code == 0
+    assert not (here / "plain" / ".surrogate").exists()
+
+
+@pytest.mark.parametrize(
+    ("there", "then"),
+    [
+        (b"mine", b"mine\n.surrogate/\nmlruns/\nruns/\n__pycache__/\n"),
+        (b"/runs\r\n!mlruns\n", b"/runs\r\n!mlruns\n.surrogate/\n__pycache__/\n"),
+        (b"", b".surrogate/\nmlruns/\nruns/\n__pycache__/\n"),
+    ],
+    ids=str,
+)
+def test_what_git_is_to_ignore_is_added_to_what_is_there(there: bytes, then: bytes, here: Path) -> None:
+    (here / ".gitignore").write_bytes(there)
+    done = init("--no-git", "--no-dvc")
+    assert done.output.startswith("made  problem.py, params.yaml, requirements.txt, .gitignore (added to) in .\n")
+    assert (here / ".gitignore").read_bytes() == then
+    for name in ("problem.py", "params.yaml", "requirements.txt"):
+        (here / name).unlink()
+    assert ".gitignore" not in init("--no-git", "--no-dvc").output  # nothing is missing any more
+    assert (here / ".gitignore").read_bytes() == then
+
+
+def test_the_hint_can_be_pasted_into_a_shell(here: Path) -> None:
+    assert init("sp ace", "--no-git", "--no-dvc").output.endswith(
+        "next  cd 'sp ace', look at params.yaml, then: surrogate run\n"
+    )
+
+
+def test_a_column_named_noise_is_no_variable(here: Path) -> None:
+    (here / "n.csv").write_text("x,noise,y\n" + "".join(f"{i},0.{i},{i * i}\n" for i in range(1, 12)))
+    assert init("lab", "--data", "n.csv", "--output", "y", "--no-git", "--no-dvc").exit_code == 0
+    problem = settings_of(here / "lab").problem
+    assert problem.search_space is not None
+    assert problem.search_space.names == ("x",)
+    assert problem.rows(here / "lab", 10).noise is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("t.csv", "x,reason,y\n1,2,3\n2,3,4\n", "--inputs: expected names other than noise, objective, reason, status"),
+        ("t.csv", "x,noise,y\n1,-2,3\n2,3,4\n", "--data: column 'noise', row 1: expected a standard deviation"),
+        ("requirements.txt", "x,y\n1,2\n2,3\n", "--data: expected a name that no file of the workspace has, got 'req"),
+        ("Requirements.TXT", "x,y\n1,2\n2,3\n", "--data: expected a name that no file of the workspace has, got 'Req"),
+    ],
+    ids=str,
+)
+def test_a_table_that_cannot_be_taken_is_told_by_an_option(name: str, text: str, line: str, here: Path) -> None:
+    (here / name).write_text(text)
+    done = init("lab", "--data", name, "--output", "y")
+    assert done.exit_code == 2
+    assert done.output.startswith(f"surrogate: {line}")
+    assert len(done.output.splitlines()) == 1
+    assert not (here / "lab").exists()
+
+
 def test_without_git_all_else_works(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(here))
     done = init("lab")
@@ -155,9 +216,15 @@ def stages_of(text: str) -> dict[str, Any]:
     return YAML(typ="safe", pure=True).load(text)["stages"]
 
 
-def test_a_disk_that_fills_amid_the_files_leaves_none(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("full_at", ["dvc.yaml", ".gitignore"])
+def test_a_disk_that_fills_amid_the_files_leaves_none(
+    full_at: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "lab").mkdir()
+    (here / "lab" / ".gitignore").write_text("mine\n")
+
     def fills(path: Path, content: bytes) -> None:
-        if path.name == "dvc.yaml":
+        if path.name == full_at:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         write_file(path, content)
 
@@ -165,7 +232,8 @@ def test_a_disk_that_fills_amid_the_files_leaves_none(here: Path, monkeypatch: p
     done = init("lab")
     assert done.exit_code == 2
     assert done.stderr == "surrogate: lab: expected a folder that can be written, got No space left on device\n"
-    assert list((here / "lab").iterdir()) == []
+    assert [path.name for path in (here / "lab").iterdir()] == [".gitignore"]
+    assert (here / "lab" / ".gitignore").read_text() == "mine\n"
 
 
 def test_dvc_yaml_of_this_project_is_made_of_the_same_template() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from surrogate_core import Categorical, Dataset, Float, Integer, SearchSpace
-from surrogate_core.table import Columns, read_table
+from surrogate_core.table import MOST_ROWS, Columns, read_table
 
 Y = Columns("y")
 Write = Callable[..., Path]
@@ -25,6 +27,15 @@ def csv(tmp_path: Path) -> Write:
         path = tmp_path / name
         path.write_text("\n".join(lines) + "\n")
         return path
+
+    return write
+
+
+@pytest.fixture
+def parquet(tmp_path: Path) -> Callable[..., Path]:
+    def write(**columns: Any) -> Path:
+        pq.write_table(pa.table(columns), tmp_path / "my.parquet")
+        return tmp_path / "my.parquet"
 
     return write
 
@@ -122,6 +133,166 @@ def test_the_table_is_read_back_from_the_datasets_file(csv: Write) -> None:
     assert again.space == dataset.space
 
 
+def test_a_status_is_compared_without_case_and_space(csv: Write) -> None:
+    dataset = read_table(csv("x,y,Status", "1,5,OK", "2,6, ok ", "3,7,Ok", "4,8,No"), Y)
+    assert dataset.space.names == ("x",)
+    assert dataset.status.tolist() == ["ok", "ok", "ok", "failed"]
+    assert read_table(csv("x,y,Status", "1,5,true", "2,6,false"), Y).status.tolist() == ["ok", "failed"]
+    asked = read_table(csv("x,y,Status", "1,5,OK", "2,6,No"), Columns("y", ["x", "Status"]))
+    assert asked.space.names == ("x", "Status")
+
+
+def test_no_state_is_ok_where_there_are_states(csv: Write) -> None:
+    assert read_table(csv("x,y", "1,5", "2,6"), Columns("y", ok=[])).status.tolist() == ["ok", "ok"]
+    for columns in (Columns("y", ok=[]), Columns("y", status="status", ok=[])):
+        with pytest.raises(ValueError, match=r"^columns.ok: expected values of column 'status' that say .*got none$"):
+            read_table(csv("x,y,status", "1,5,ok", "2,6,ok"), columns)
+
+
+def test_numbers_of_every_width_are_read(parquet: Write) -> None:
+    path = parquet(
+        big=pa.array([0, 2**64 - 1], pa.uint64()),
+        small=pa.array([1, 2], pa.uint8()),
+        price=pa.array([Decimal("0.50"), Decimal("1.25")]),
+        half=pa.array(np.array([0.5, 1], dtype=np.float16)),
+        kind=pa.array(["a", "b"]).dictionary_encode(),
+        word=pa.array(["c", "d"], pa.string_view()),
+        y=pa.array([Decimal("2.5"), Decimal("3.5")]),
+    )
+    dataset = read_table(path, Y)
+    assert dataset.space == SearchSpace(
+        {
+            "big": Float(0, 2.0**64),
+            "small": Integer(1, 2),
+            "price": Float(0.5, 1.25),
+            "half": Float(0.5, 1),
+            "kind": Categorical(["a", "b"]),
+            "word": Categorical(["c", "d"]),
+        }
+    )
+    assert dataset.y.tolist() == [2.5, 3.5]
+
+
+DAY = datetime.date(2024, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [([[1.0], [2.0]], "list<.*double>"), ([{"a": 1}, {"a": 2}], "struct<a: int64>"), ([DAY, DAY], "date32.day.")],
+    ids=str,
+)
+def test_a_used_column_of_another_type_is_told(values: list[Any], kind: str, parquet: Write) -> None:
+    path = parquet(x=[1, 2], odd=values, y=[3, 4])
+    assert read_table(path, Columns("y", ["x"])).n_samples == 2
+    told = f"expected numbers, texts or booleans in column 'odd', got {kind}"
+    for columns, field in ((Y, "inputs"), (Columns("odd", ["x"]), "output"), (Columns("y", ["x"], "odd"), "status")):
+        with pytest.raises(ValueError, match=rf"^columns.{field}: {told}"):
+            read_table(path, columns)
+
+
+def test_nan_is_a_missing_value(parquet: Write) -> None:
+    path = parquet(x=[1.0, np.nan, 3.0], y=[1.0, 2.0, np.nan], e=[np.nan, 0.1, np.nan])
+    dataset = read_table(path, Columns("y", noise="e"))
+    assert dataset.X.tolist() == [[1], [3]]
+    assert dataset.reason.tolist() == ["", "no value"]
+    assert dataset.noise is None
+    assert dataset.metadata["rows"] == "3 rows of my.parquet, 1 without all inputs left out"
+
+
+def test_noise_and_gradients_of_rows_without_a_value_do_not_matter(csv: Write) -> None:
+    path = csv("x,y,e,dy", "1,2,0.1,1", "2,,-1,inf", "3,4,None,2")
+    dataset = read_table(path, Columns("y", noise="e", gradients={"x": "dy"}))
+    assert dataset.noise.tolist()[0] == 0.1
+    assert np.isnan(dataset.noise[1:]).all()
+    assert dataset.gradients[[0, 2], 0].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_decimal_commas_are_read_where_commas_do_not_part_fields(separator: str, csv: Write) -> None:
+    lines = [("x", "n", "y"), ("0,5", "1", "-1,5e1"), ("None", "2", "7"), (" ", "2", "8"), ("2", "3", "2,25")]
+    dataset = read_table(csv(*map(separator.join, lines)), Y)
+    assert dataset.space == SearchSpace({"x": Float(0.5, 2), "n": Integer(1, 3)})
+    assert dataset.y.tolist() == [-15, 2.25]
+    assert dataset.metadata["rows"].endswith(", decimal commas in x, y")
+
+
+@pytest.mark.parametrize(
+    ("separator", "number"), [(",", '"0,5"'), (",", '"1,000"'), (";", "1,000.5"), (";", "1.000,5")], ids=str
+)
+@pytest.mark.parametrize("place", [0, 1])
+def test_commas_in_numbers_are_told_where_they_cannot_be_read(
+    place: int, separator: str, number: str, csv: Write
+) -> None:
+    rows = [["1", "2"], ["3", "4"]]
+    for row, value in zip(rows, (number, number.replace("5", "7").replace("1", "2")), strict=True):
+        row[place] = value
+    role = ["inputs: column 'x'", "output: column 'y'"][place]
+    shown = re.escape(repr(number.strip('"')))
+    hint = "write it with a decimal point and no commas"
+    with pytest.raises(ValueError, match=rf"^columns.{role}, row 1: expected a number, got {shown}; {hint}$"):
+        read_table(csv("x,y".replace(",", separator), *map(separator.join, rows)), Columns("y", ["x"]))
+
+
+def test_choices_with_commas_in_them_stay_choices(csv: Write) -> None:
+    assert read_table(csv("x,y", '"1,2",1', "none,2"), Y).space == SearchSpace({"x": Categorical(["1,2", "none"])})
+
+
+def test_columns_without_a_name_are_left_out_and_said(csv: Write, tmp_path: Path) -> None:
+    dataset = read_table(csv(",x,Unnamed: 3,y,", "0,1,a,5,", "1,2,b,6,"), Y)
+    assert dataset.space.names == ("x",)
+    assert dataset.metadata["rows"] == "2 rows of my.csv, 3 columns without a name left out"
+    asked = read_table(csv("x,Unnamed: 3,y", "1,a,5", "2,b,6"), Columns("y", ["x", "Unnamed: 3"]))
+    assert asked.space.names == ("x", "Unnamed: 3")
+    assert asked.metadata["rows"] == "2 rows of my.csv"
+    one = read_table(csv("x,y,", "1,5,", "2,6,"), Y)
+    assert one.metadata["rows"] == "2 rows of my.csv, 1 column without a name left out"
+
+
+def test_none_is_a_choice_among_texts_and_missing_among_numbers(csv: Write) -> None:
+    path = csv("kind,x,y", "None,1,1", "none,2,None", "a,None,3", "n/a,4,4", ",5,5", "NaN,6,6", "a,7,7")
+    dataset = read_table(path, Columns("y", ["kind", "x"]))
+    assert dataset.space == SearchSpace({"kind": Categorical(["None", "a", "none"]), "x": Integer(1, 7)})
+    assert dataset.reason.tolist() == ["", "no value", ""]
+    marked = read_table(csv("x,y", "1,None", "2,FAIL", "3,4"), Columns("y", failed=["FAIL"]))
+    assert marked.reason.tolist() == ["no value", "marked as failed by FAIL", ""]
+
+
+def test_a_file_that_is_not_in_utf_8_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "my.csv"
+    line = r"^data: expected a table in UTF-8, got other bytes in {}; save it as UTF-8$"
+    path.write_bytes("x,k,y\n1,Größe,2\n2,b,3\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=line.format("column 'k'")):
+        read_table(path, Y)
+    assert read_table(path, Columns("y", ["x"])).n_samples == 2
+    path.write_bytes("x,y\n1,2\n2,3\n".encode("utf-16"))
+    with pytest.raises(ValueError, match=r"^data: expected a table in UTF-8, got one in UTF-16 in my.csv; save it as"):
+        read_table(path, Y)
+    path.write_bytes("Größe,y\n1,2\n2,3\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=line.format("my.csv")):
+        read_table(path, Y)
+
+
+def test_more_rows_than_a_gaussian_process_takes_are_refused(parquet: Write) -> None:
+    x = np.arange(MOST_ROWS + 1.0)
+    path = parquet(x=x, y=x)
+    line = (
+        "data: expected at most 4,000 rows, which a Gaussian process can take, got 4,001 in my.parquet; thin the table"
+    )
+    with pytest.raises(ValueError, match=f"^{line}$"):
+        read_table(path, Y)
+    assert read_table(path, Y, SearchSpace({"x": Float(1, MOST_ROWS)})).n_samples == MOST_ROWS
+
+
+def test_a_column_named_noise_is_the_noise_and_said(csv: Write) -> None:
+    dataset = read_table(csv("x,noise,y", "1,0.1,5", "2,,6"), Y)
+    assert dataset.space.names == ("x",)
+    assert dataset.noise.tolist()[0] == 0.1
+    assert dataset.metadata["inferred"] == "x integer 1 to 2; noise standard deviation of y"
+    again = read_table(csv("x,noise,y", "1,0.1,5", "2,,6"), Y, SearchSpace({"x": Float(0, 5)}))
+    assert again.metadata["inferred"] == "noise standard deviation of y"
+    assert read_table(csv("x,noise", "1,0.1", "2,3"), Columns("noise")).noise is None
+
+
 HEAD = "x,z,y"
 
 
@@ -169,6 +340,26 @@ HEAD = "x,z,y"
         ([HEAD, "1,2,3", "2,3"], Y, "data: expected a table, got my.csv: .*Expected 3 columns, got 2"),
         ([""], Y, "data: expected a table, got my.csv"),
         (["id,y", *(f"run{i},1" for i in range(30))], Y, "at most 20 distinct texts, got 30 texts in column 'id'"),
+        (
+            ["x,y,e", "1,2,0", "2,3,-1"],
+            Columns("y", noise="e"),
+            "columns.noise: column 'e', row 2: .*0 to 1e.100, got -1",
+        ),
+        (["x,y,e", "1,2,inf", "2,3,1"], Columns("y", noise="e"), "columns.noise: column 'e', row 1: .*, got inf"),
+        (
+            ["x,y,d", "1,2,1", "2,3,-inf"],
+            Columns("y", gradients={"x": "d"}),
+            "columns.gradients.x: column 'd', row 2: expected a number of magnitude up to 1e.100, got -inf",
+        ),
+        (["x,y", '" ",1', '"0,5",2'], Y, "columns.inputs: column 'x', row 1: expected a number, got ' '"),
+        (
+            ["x,noise,y", "1,loud,3", "2,low,4"],
+            Y,
+            "columns.noise: column 'noise', row 1: expected a standard deviation",
+        ),
+        (["x,reason,y", "1,a,3", "2,b,4"], Y, "columns.inputs: expected names other than .*, got 'reason'; rename the"),
+        (["x,noise,y", "1,2,3", "2,3,4"], Columns("y", ["x", "noise"]), "columns.inputs: expected names .*got 'noise'"),
+        (["gradient.x,y", "1,3", "2,4"], Y, "columns.inputs: expected names other than .*, got 'gradient.x'"),
         (["x,y,e", "1,2,low", "2,3,4"], Columns("y", ["x"], noise="e"), "columns.noise: column 'e', row 1: .*'low'"),
     ],
     ids=str,
