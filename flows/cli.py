@@ -27,6 +27,7 @@ from flows.command import (
     quiet,
     room_needed,
     settings_file,
+    take_stdout,
 )
 from tasks.errors import BadInput, UserError
 
@@ -334,6 +335,7 @@ def _stages(
     stages: Sequence[str], params: str | None, overrides: Sequence[str], as_json: bool, promoting: bool = False
 ) -> None:
     began = time.perf_counter()
+    out = take_stdout() if as_json else sys.stdout
     with _one_line_errors(), room_needed(), project(Path.cwd(), params) as root, ExitStack() as stack:
         from rich.console import Console
 
@@ -371,7 +373,7 @@ def _stages(
 
             session.notes.append(promote(workspace.root, session.tracker.promote))
         seconds = {"all": time.perf_counter() - began, "until_ready": ready, "waiting_for_server": server.seconds}
-        click.echo(_json(outcome(session, seconds))) if as_json else tell_outcome(console, session, seconds)
+        click.echo(_json(outcome(session, seconds)), out) if as_json else tell_outcome(console, session, seconds)
 
 
 @contextmanager

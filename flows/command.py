@@ -9,9 +9,9 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from tasks.errors import BadInput, StageFailed
 
@@ -33,6 +33,21 @@ def leave(status: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+def take_stdout() -> TextIO:
+    """Standard output for the caller alone: whatever else this process prints from now on goes to standard error.
+
+    For good, as what a library has buffered is printed when the process ends.
+    """
+    taken = sys.stdout
+    with suppress(OSError):  # within a test it has no descriptor
+        taken.flush()
+        number = taken.fileno()
+        taken = open(os.dup(number), "w", encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
+        os.dup2(2, number)
+    sys.stdout = sys.stderr
+    return taken
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import chdir
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import click
@@ -194,7 +195,7 @@ def _run(folder: Path, params: str | None, overrides: Sequence[str]) -> str:
     return f"{told}{gates}; {', '.join(worked) + ' worked' if worked else 'all cached'}"
 
 
-def work(flow_run_id: str) -> None:
+def work(flow_run_id: str, parameters: dict[str, Any]) -> None:
     """The process of one run that `surrogate serve` has started: it ends with that, as by Ctrl-C."""
     gc.disable()  # until the stages work: collecting amid imports is a fifth of the start
     interruptible()
@@ -209,7 +210,7 @@ def work(flow_run_id: str) -> None:
             with get_client(sync_client=True) as client:
                 run = client.read_flow_run(UUID(flow_run_id))
             run.deployment_id = None  # else Prefect watches for a suspension, and tells at length of a server that died
-            run_flow(scheduled, flow_run=run, return_type="state")
+            run_flow(scheduled, flow_run=run, parameters=parameters, return_type="state")
     except ServerGone:
         leave(SERVER_GONE)
     except KeyboardInterrupt:

@@ -77,7 +77,12 @@ class Runs:
         runs, now = self._scheduled(client, self.deployment_id), _now()
         if not runs:
             self._check_not_deleted(client)
-        late = [run for run in runs if due(run) <= now]
+        late = []
+        for run in runs:
+            if due(run) <= now and run.parameters == self._plan.parameters:
+                late.append(run)
+            elif due(run) <= now:  # whoever reaches the server could name another project, or a program to run
+                self._end(client, run, skipped("parameters: expected the schedule's own, got others"))
         if self._run is not None:
             for run in late:
                 self._end(client, run, skipped(f"the run due at {clock(self._run)} still works"))
@@ -132,7 +137,8 @@ class Runs:
 
     def _start(self, client: SyncPrefectClient, run: FlowRun) -> None:
         # The path is this process's: the working folder may hold other packages by the name of ours.
-        code = f"import sys; sys.path[:] = {sys.path!r}; from flows.deployments import work; work({str(run.id)!r})"
+        code = f"import sys; sys.path[:] = {sys.path!r}; from flows.deployments import work; "
+        code += f"work({str(run.id)!r}, {self._plan.parameters!r})"  # not those that the server names by then
         self._process = subprocess.Popen(
             [sys.executable, "-c", code],
             cwd=self._root,

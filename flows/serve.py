@@ -28,6 +28,7 @@ from tasks.workspace import home_of
 
 _MIN_INTERVAL = 1.0
 _AGAIN_SECONDS = 5.0
+_NOT_IN_NAMES = re.compile("[/%&<>]")
 
 
 def schedule(cron: str | None, interval: float | None, timezone: str | None) -> Schedule:
@@ -59,10 +60,16 @@ def schedule(cron: str | None, interval: float | None, timezone: str | None) -> 
 def deployment(
     root: Path, name: str | None, plan: Schedule, params: str | None, overrides: Sequence[str]
 ) -> RunnerDeployment:
-    """The schedule of one project on this machine, as Prefect keeps it."""
+    """The schedule of one project on this machine, as Prefect keeps it.
+
+    Raises:
+        BadInput: Prefect takes no such name.
+    """
+    if name is not None and (not name.strip() or _NOT_IN_NAMES.search(name)):
+        raise BadInput(f"--name: expected a name without / % & < >, got {name!r}")
     place = hashlib.sha256(f"{platform.node()}:{root}".encode()).hexdigest()[:6]
     made = scheduled.to_deployment(
-        name or f"{root.name}-{place}",
+        name or f"{_NOT_IN_NAMES.sub('-', root.name)}-{place}",
         schedule=plan,
         paused=False,
         parameters={"root": str(root), "params": params, "overrides": list(overrides)},

@@ -38,6 +38,8 @@ _THREAD_LIMITS = (
     "VECLIB_MAXIMUM_THREADS",
     "NUMEXPR_NUM_THREADS",
 )
+START_SECONDS = 300.0
+"""What a worker has to import the function, beside the time limit of a call; for ever where there is no limit."""
 _GRACE = 1.0  # seconds that an idle worker has to end by itself
 _LONGEST_REASON = 300
 
@@ -75,14 +77,20 @@ _Outcomes = Generator[tuple[int, Outcome], None, None]
 
 
 class WorkerNotStarted(RuntimeError):
-    """A worker process could not fetch the function; `reason` is what happened in it."""
+    """A worker process could not fetch the function; `reason` is what happened in it.
 
-    def __init__(self, reason: str) -> None:
+    Args:
+        reason: in one line.
+        killed: whether a signal has ended it that was not ours.
+    """
+
+    def __init__(self, reason: str, killed: bool = False) -> None:
         super().__init__(
             f"the worker process could not start ({reason}): the function must be importable in a new process, and a "
             "script must guard what it runs by `if __name__ == '__main__':`; or use executor 'threads' or 'serial'"
         )
         self.reason = reason
+        self.killed = killed
 
 
 class Pool(ABC):
@@ -136,7 +144,8 @@ def open_pool(
     Args:
         function: called with one argument; for processes it must be picklable.
         spec: where calls are made.
-        timeout: seconds after which a call is stopped, not counting its worker's start; processes only.
+        timeout: seconds after which a call is stopped, not counting its worker's start, which has START_SECONDS more;
+            processes only.
         output: where the processes' standard output and error go; None for this process's standard error.
 
     Raises:
@@ -220,7 +229,8 @@ class _ProcessPool(Pool):
         try:
             while n_unfinished:
                 while len(self._workers) < min(self._n_workers, n_unfinished):
-                    self._workers.append(_Worker(self._pickled, self._output))
+                    deadline = time.monotonic() + START_SECONDS + self._timeout
+                    self._workers.append(_Worker(self._pickled, self._output, deadline))
                 for worker in self._workers:
                     if waiting and worker.is_idle:
                         i, argument = waiting.popleft()
@@ -245,16 +255,19 @@ class _ProcessPool(Pool):
                 outcome = worker.receive()
             elif time.monotonic() >= worker.deadline:
                 worker.kill()
-                outcome = Outcome(None, "timeout", f"timeout: no result within {self._timeout:g} s")
+                reason = f"timeout: no result within {self._timeout:g} s"
+                if not worker.is_ready:
+                    reason = f"expected an import within {START_SECONDS + self._timeout:g} s, got none"
+                outcome = Outcome(None, "timeout", reason)
             else:
                 continue
             if outcome.status in ("timeout", "died"):
                 self._workers.remove(worker)
             if not worker.is_ready and outcome.status != "ok":
-                raise WorkerNotStarted(outcome.reason)
-            worker.is_ready = True
-            if worker.task is not None:
-                i, worker.task, worker.deadline = worker.task, None, math.inf
+                killed = outcome.status == "died" and (worker.process.exitcode or 0) < 0
+                raise WorkerNotStarted(outcome.reason, killed)
+            i, worker.is_ready, worker.task, worker.deadline = worker.task, True, None, math.inf
+            if i is not None:
                 yield i, outcome
 
     def close(self) -> None:
@@ -263,18 +276,17 @@ class _ProcessPool(Pool):
         deadline = time.monotonic() + _GRACE
         for worker in self._workers:
             if worker.is_idle:
-                worker.process.join(max(0.0, deadline - time.monotonic()))
-            if worker.process.exitcode is None:
-                worker.kill()
+                worker.let_end(deadline - time.monotonic())
+            worker.kill()
 
 
 class _Worker:
     """The parent's side of a process: it starts, says that it is ready, then is idle or has a task."""
 
-    def __init__(self, pickled: bytes, output: OutputLog | None) -> None:
+    def __init__(self, pickled: bytes, output: OutputLog | None, deadline: float) -> None:
         self.is_ready = False
         self.task: int | None = None
-        self.deadline = math.inf
+        self.deadline = deadline
         self.connection, theirs = _SPAWN.Pipe()
         printed, printing = _SPAWN.Pipe(duplex=False) if output else (None, None)
         self.process = _SPAWN.Process(target=_serve, args=(theirs, printing), daemon=True)
@@ -302,7 +314,7 @@ class _Worker:
         try:
             outcome: Outcome = self.connection.recv()
         except (EOFError, OSError):
-            self.process.join(_GRACE)  # the pipe ends a little before the process does
+            self.let_end(_GRACE)  # the pipe ends a little before the process does
             self.kill()
             code = self.process.exitcode or 0
             return Outcome(None, "died", "worker died: " + (f"signal {-code}" if code < 0 else f"exit status {code}"))
@@ -310,10 +322,16 @@ class _Worker:
             return _call(pickle.loads, outcome.value)
         return outcome
 
+    def let_end(self, seconds: float) -> None:
+        """Wait for the process to end by itself; unlike its `join`, this does not free its number, its group's."""
+        wait([self.process.sentinel], max(0.0, seconds))
+
     def kill(self) -> None:
-        """End the process at once, and with its group the programs that its call had started."""
+        """End the process at once, unless it has ended, and with its group the programs that its calls had started."""
         assert self.process.pid  # killpg(0) would be the parent's own group
-        with suppress(ProcessLookupError, PermissionError):
+        with suppress(ChildProcessError, ProcessLookupError, PermissionError):
+            # Raises where somebody else has reaped it: its number may be another's by now.
+            os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         self.process.join()
@@ -329,6 +347,7 @@ def _serve(connection: Connection, printing: Connection | None) -> None:
     if printing is not None:
         os.dup2(printing.fileno(), 2)
         printing.close()
+    os.set_inheritable(connection.fileno(), False)  # held by what a call leaves behind, it would not end with us
     os.dup2(2, 1)  # the parent's standard output may be JSON for a program
     sys.stdout = sys.stderr
     if os.getcwd() not in sys.path:

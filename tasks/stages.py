@@ -232,7 +232,9 @@ def _evaluation(
     """Evaluates points under a stage's journal; offline, they stay pending.
 
     Raises:
-        StageFailed: all evaluations failed, for a reason of which no row before died: what is called is out of order.
+        BadInput: what is called cannot be imported or started.
+        StageFailed: all evaluations failed, for a reason of which no row before died: what is called is out of order;
+            or a worker was killed as it started.
     """
     problem, execution = workspace.settings.problem, workspace.settings.execution.spec
     if problem.is_offline:
@@ -253,6 +255,10 @@ def _evaluation(
             try:
                 rows = evaluate_points(evaluator, space, X, label, sign=problem.sign, on_progress=on_progress)
             except WorkerNotStarted as error:
+                if error.killed:
+                    raise StageFailed(
+                        f"{stage}: problem.{problem.kind} could not be started: {error.reason}"
+                    ) from error
                 raise BadInput(f"problem.{problem.kind}: {error.reason.removeprefix('ValueError: ')}") from error
             tried.append(rows)
             return rows

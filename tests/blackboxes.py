@@ -83,6 +83,10 @@ def start_program_and_wait(seconds: float) -> None:
     subprocess.run(["sleep", str(seconds)], check=True)
 
 
+def leave_program_behind(seconds: float) -> int:
+    return subprocess.Popen(["sleep", str(seconds)], close_fds=False).pid
+
+
 ACTS: dict[str, Callable[[Any], Any]] = {
     "return": lambda value: value,
     "raise": raise_,
@@ -96,6 +100,7 @@ ACTS: dict[str, Callable[[Any], Any]] = {
     "unprintable error": unprintable_error,
     "whereabouts": whereabouts,
     "program": start_program_and_wait,
+    "left behind": leave_program_behind,
 }
 
 

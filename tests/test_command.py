@@ -119,6 +119,15 @@ def test_a_program_that_cannot_be_started_is_told_before_any_call(word: str, mes
         Command((word,), str(tmp_path)).check()
 
 
+def test_a_program_that_leaves_another_behind_has_answered(program: Make, tmp_path: Path) -> None:
+    """The other one holds standard output and standard error."""
+    source = ECHO + 'import subprocess; print(1.5); open("pid", "w").write(str(subprocess.Popen(["sleep", "600"]).pid))'
+    assert program(source)({"x": 1}) == 1.5
+    left = psutil.Process(int((tmp_path / "pid").read_text()))
+    assert is_running(left)
+    left.kill()
+
+
 @pytest.mark.slow
 def test_a_program_that_hangs_is_stopped_with_all_that_it_had_started(program: Make, tmp_path: Path) -> None:
     source = f"""

@@ -20,6 +20,7 @@ from workspace_fixture import (
     STAGES,
     Solved,
     Workspace,
+    Workspaces,
     at_work,
     digests,
     finish,
@@ -94,6 +95,16 @@ def test_a_second_run_in_the_same_folder_is_refused(twins: Twins) -> None:
     assert twins.by_run.refused is not None
     line = f"surrogate: {twins.by_run.workspace.root}: another run is working here; wait for it, or end it\n"
     assert only_line(twins.by_run.refused) == line
+
+
+def test_what_a_black_box_prints_in_threads_is_no_part_of_the_json(workspaces: Workspaces, tmp_path: Path) -> None:
+    workspace = workspaces(tmp_path / "loud")
+    for print_it in ('print("when imported")', 'os.system("echo by a program")'):
+        workspace.append("box.py", f"\n{print_it}\n")
+    workspace.edit("box.py", "    time.sleep", '    print("when called")\n    time.sleep')
+    done = workspace.command("flows", "collect", "--json")
+    assert json.loads(done.stdout)["stages"].keys() == {"collect"}
+    assert all(line in done.stderr for line in ("when imported", "by a program", "when called"))
 
 
 def test_both_note_what_each_stage_cost_for_the_page(twins: Twins) -> None:

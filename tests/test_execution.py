@@ -20,7 +20,8 @@ import psutil
 import pytest
 from blackboxes import UnprintableError, act, is_running, running_script, wait_until
 
-from surrogate_core.execution import ExecutorSpec, Outcome, Pool, open_pool
+from surrogate_core import execution
+from surrogate_core.execution import ExecutorSpec, Outcome, Pool, WorkerNotStarted, open_pool
 
 KINDS = ["serial", "threads", "processes"]
 PROCESSES = ExecutorSpec("processes", 2)
@@ -208,6 +209,25 @@ def test_the_clock_does_not_count_the_start_of_a_worker(tmp_path: Path, monkeypa
         assert pool.run([21]) == [Outcome(42, "ok", "")]
 
 
+def test_a_start_that_takes_for_ever_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "endless.py").write_text(
+        "import multiprocessing, time\n"
+        "if multiprocessing.parent_process(): time.sleep(3600)\n"
+        "def double(x): return 2 * x\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(execution, "START_SECONDS", 1.5)
+    before = set(multiprocessing.active_children())
+    with (
+        open_pool(__import__("endless").double, PROCESSES, timeout=0.5) as pool,
+        pytest.raises(WorkerNotStarted) as caught,
+    ):
+        pool.run([1, 2])
+    assert caught.value.reason == "expected an import within 2 s, got none"
+    assert not caught.value.killed
+    assert set(multiprocessing.active_children()) == before
+
+
 def test_workers_find_what_the_parent_finds_and_have_one_thread_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,6 +272,16 @@ def test_a_timeout_also_ends_the_programs_that_the_call_started() -> None:
     wait_until(lambda: not is_running(found[0]))
 
 
+@pytest.mark.parametrize("end", [("return", None), ("exit", 3), ("raise", KeyboardInterrupt())], ids=str)
+def test_programs_left_in_the_background_end_with_the_pool(end: tuple[str, Any]) -> None:
+    """They hold all that the worker has open, whose death is seen all the same."""
+    with open_pool(act, ExecutorSpec("processes", 1)) as pool:
+        left = psutil.Process(pool.run([("left behind", 600)])[0].value)
+        assert is_running(left)
+        assert pool.run([end])[0].status == ("ok" if end[0] == "return" else "died")
+    wait_until(lambda: not is_running(left))
+
+
 def test_a_function_that_cannot_be_imported_by_name_is_refused() -> None:
     def local(x: float) -> float:
         return x
@@ -270,6 +300,7 @@ def test_a_function_that_cannot_be_imported_by_name_is_refused() -> None:
         (None, "ModuleNotFoundError: No module named 'ghost'"),
         ("raise ImportError('no licence')", "ImportError: no licence"),
         ("import os; os._exit(5)", "worker died: exit status 5"),
+        ("import os; os.kill(os.getpid(), 9)", "worker died: signal 9"),
     ],
 )
 def test_a_function_that_workers_cannot_import_is_an_error_and_no_endless_loop(
@@ -281,9 +312,10 @@ def test_a_function_that_workers_cannot_import_is_an_error_and_no_endless_loop(
     if source is not None:
         (tmp_path / "ghost.py").write_text(source)
         monkeypatch.syspath_prepend(tmp_path)
-    with open_pool(ghost.f, PROCESSES) as pool, pytest.raises(RuntimeError) as caught:
+    with open_pool(ghost.f, PROCESSES) as pool, pytest.raises(WorkerNotStarted) as caught:
         pool.run([1, 2])
     assert str(caught.value).startswith(f"the worker process could not start ({reason}): the function must be")
+    assert caught.value.killed == ("signal" in reason)
 
 
 def test_an_argument_that_cannot_travel_is_the_callers_mistake(processes: Pool) -> None:

@@ -60,6 +60,23 @@ def test_a_cron_expression_is_meant_where_it_is_written() -> None:
     assert schedule(None, 60, None).interval == dt.timedelta(minutes=1)
 
 
+@pytest.mark.parametrize("folder", ["R&D", "100%", "a<b>", "plain"])
+def test_a_folder_of_any_name_has_a_schedule(folder: str, tmp_path: Path) -> None:
+    from flows.serve import deployment, schedule
+
+    made = deployment(tmp_path / folder, None, schedule(None, 60, None), None, ())
+    assert re.fullmatch(re.sub("[%&<>]", "-", folder) + "-[0-9a-f]{6}", made.name)
+
+
+@pytest.mark.parametrize("name", ["a/b", "R&D", "100%", "<b>", "", " "])
+def test_a_name_that_prefect_does_not_take_is_told(name: str, tmp_path: Path) -> None:
+    from flows.serve import deployment, schedule
+
+    line = f"--name: expected a name without / % & < >, got {name!r}"
+    with pytest.raises(BadInput, match=f"^{re.escape(line)}$"):
+        deployment(tmp_path, name, schedule(None, 60, None), None, ())
+
+
 def test_one_server_a_project(tmp_path: Path) -> None:
     from flows.serve import only_server
 
@@ -154,11 +171,12 @@ def test_runs_are_marked_as_crashed_when_their_process_has_gone_and_no_others(
     assert mark_crashed(client, tmp_path) == []
 
 
-def make_due(client: Any, deployment: UUID, seconds_ago: float) -> Any:
+def make_due(client: Any, deployment: UUID, seconds_ago: float, **parameters: Any) -> Any:
     from prefect.states import Scheduled
 
     due = NOW - dt.timedelta(seconds=seconds_ago)
-    return client.create_flow_run_from_deployment(deployment, state=Scheduled(scheduled_time=due))
+    state = Scheduled(scheduled_time=due)
+    return client.create_flow_run_from_deployment(deployment, state=state, parameters=parameters)
 
 
 def make_runs(root: Path, told: list[str]) -> Any:
@@ -215,6 +233,27 @@ def test_the_newest_run_that_is_due_works_and_the_others_are_skipped(client: Any
     assert state(newest) == "Failed"
     runs.stop(client)
     assert client.read_deployment(runs.deployment_id).paused
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("server")
+@pytest.mark.parametrize(
+    "parameters", [{"root": "/"}, {"params": "other.yaml"}, {"overrides": ["problem.command=[touch,/tmp/pwned]"]}]
+)
+def test_a_run_that_somebody_gave_other_parameters_is_skipped(
+    parameters: dict[str, Any], client: Any, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    runs = make_runs(tmp_path, told)
+    runs.apply(client)
+    other = make_due(client, runs.deployment_id, 100, **parameters)
+    with mock.patch("flows.runs.subprocess.Popen") as start:
+        runs.look(client)
+    start.assert_not_called()
+    assert client.read_flow_run(other.id).state.name == "Skipped"
+    assert [re.sub(r"\d+", "N", line) for line in told if not line.startswith("next")] == [
+        "skipped the run due at N:N:N: parameters: expected the schedule's own, got others"
+    ]
 
 
 @pytest.mark.slow

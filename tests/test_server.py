@@ -13,6 +13,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -109,6 +111,34 @@ def test_two_commands_at_once_share_one_server_which_survives_their_being_killed
     pending.close()
     assert (again.url, again.started) == (told[0]["url"], False)
     assert processes(home) == found
+
+
+def allowed_origin(url: str, origin: str) -> str | None:
+    """The origin that may ask the server to start a run, as a browser finds out."""
+    asked = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "content-type",
+    }
+    request = urllib.request.Request(f"{url}/deployments/filter", headers=asked, method="OPTIONS")
+    try:
+        with module.ask(request) as answer:
+            return answer.headers["Access-Control-Allow-Origin"]
+    except urllib.error.HTTPError as refusal:
+        return refusal.headers["Access-Control-Allow-Origin"]
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("server")
+def test_no_page_but_prefects_own_may_ask_the_server_anything(home: Path) -> None:
+    pending = begin(home)
+    url = pending.wait().url
+    own = url.removesuffix("/api")
+    for origin in (own, own.replace("127.0.0.1", "localhost")):
+        assert allowed_origin(url, origin) == origin
+    for origin in ("https://example.org", "http://127.0.0.1:1", "null"):
+        assert allowed_origin(url, origin) is None
+    pending.close()
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The bodies of the stages, called as Prefect calls them but without it: what they write, and what they refuse."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,27 @@ def test_a_function_that_cannot_be_found_is_told_before_it_is_called(
 ) -> None:
     workspace = project(f"execution.executor={executor}", "problem.function=nowhere_at_all:f", source="")
     with pytest.raises(BadInput, match=r"^problem\.function: expected an importable function, got 'nowhere_at_all:f'"):
+        work(workspace, "collect")
+
+
+@pytest.mark.parametrize(
+    ("start", "error", "line"),
+    [
+        (
+            "os.kill(os.getpid(), 9)",
+            StageFailed,
+            "collect: problem.function could not be started: worker died: signal 9",
+        ),
+        ("os._exit(5)", BadInput, "problem.function: worker died: exit status 5"),
+        ("import nowhere_at_all", BadInput, "problem.function: expected an importable function, got "),
+    ],
+)
+def test_a_worker_that_was_killed_as_it_started_is_no_bad_input(
+    start: str, error: type[Exception], line: str, project: Callable[..., Workspace]
+) -> None:
+    source = f"import multiprocessing, os\nif multiprocessing.parent_process(): {start}\ndef f(x, y): return x + y\n"
+    workspace = project("execution.executor=processes", "execution.n_workers=1", source=source)
+    with pytest.raises(error, match=f"^{re.escape(line)}"):
         work(workspace, "collect")
 
 

@@ -7,15 +7,19 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import orjson
 
 MOST_OUTPUT = 1_000_000
 """Bytes of standard output beyond which a program is stopped; of standard error so many of the last are kept."""
+
+_LINGER = 1.0  # seconds for more output after a program's end: what it leaves behind may hold the pipes for ever
 
 
 class CommandFailed(RuntimeError):
@@ -90,26 +94,25 @@ class Command:
             process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, cwd=folder, env=environment)
         except OSError as error:
             raise CommandFailed(f"{self.words[0]} cannot be started: {error.strerror}; has it a line #!...?") from error
-        with process:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            assert process.stderr is not None
-            said: list[bytes] = [b""]
-            listener = threading.Thread(target=_keep_last, args=(process.stderr, said), daemon=True)
-            listener.start()
-            try:
+        assert process.stdin is not None
+        out, said = bytearray(), bytearray()
+        listeners = [
+            threading.Thread(target=listen, args=(process, kept), daemon=True)
+            for listen, kept in ((_keep_first, out), (_keep_last, said))
+        ]
+        try:
+            for listener in listeners:
+                listener.start()
+            with suppress(BrokenPipeError), process.stdin:  # it need not read
                 process.stdin.write(asked)
-                process.stdin.close()
-            except BrokenPipeError:  # it does not read
-                process.stdin = None
-            out = b""
-            while len(out) <= MOST_OUTPUT and (chunk := process.stdout.read1(65536)):  # type: ignore[attr-defined]
-                out += chunk
-            if len(out) > MOST_OUTPUT:
-                process.kill()
             process.wait()
-            listener.join(1.0)  # a process that it has left behind may hold the other end
-        return process.returncode, out, said[0]
+        finally:
+            process.kill()  # after Ctrl-C; where it has ended, nothing happens
+            process.wait()
+        deadline = time.monotonic() + _LINGER
+        for listener in listeners:
+            listener.join(max(0.0, deadline - time.monotonic()))
+        return process.returncode, bytes(out), bytes(said)
 
     def _placed(self, word: str, folder: str) -> str:
         """An argument that names a file of the root, as it is named from the folder where the program runs."""
@@ -122,6 +125,19 @@ def _end(text: str, most: int = 200) -> str:
     return text if len(text) <= most else "..." + text[-most:]
 
 
-def _keep_last(stream: IO[bytes], said: list[bytes]) -> None:
-    while chunk := stream.read1(65536):  # type: ignore[attr-defined]
-        said[0] = (said[0] + chunk)[-2000:]
+def _keep_first(process: "subprocess.Popen[bytes]", out: bytearray) -> None:
+    """Gathers standard output, and stops a program that says too much."""
+    assert process.stdout is not None
+    with process.stdout as stream:
+        while len(out) <= MOST_OUTPUT and (chunk := os.read(stream.fileno(), 65536)):
+            out += chunk
+    if len(out) > MOST_OUTPUT:
+        process.kill()
+
+
+def _keep_last(process: "subprocess.Popen[bytes]", said: bytearray) -> None:
+    """Gathers the end of standard error."""
+    assert process.stderr is not None
+    with process.stderr as stream:
+        while chunk := os.read(stream.fileno(), 65536):
+            said[:] = (said + chunk)[-2000:]
