@@ -116,7 +116,7 @@ class Command:
 
     def _placed(self, word: str, folder: str) -> str:
         """An argument that names a file of the root, as it is named from the folder where the program runs."""
-        inside = folder != self.root and not os.path.isabs(word) and Path(self.root, word).is_file()
+        inside = folder != self.root and not os.path.isabs(word) and os.path.isfile(Path(self.root, word))
         return str(Path(self.root, word).absolute()) if inside else word
 
 
