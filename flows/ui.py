@@ -10,10 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from flows.server import prefect_server
 from tasks.errors import BadInput, StageFailed
-from tasks.tracking import open_store, tracking_uri
-from tasks.workspace import home_of
 
 # MLflow's server, in a group of its own, which ends when nobody can write to its standard input: even after a kill.
 _PAGES = """
@@ -42,6 +39,10 @@ def serve_pages(root: Path, port: int, tell: Callable[[str], None]) -> None:
         StageFailed: MLflow's server ended by itself.
     """
     _check_free(port)
+    from flows.server import prefect_server  # these take seconds
+    from tasks.tracking import open_store, tracking_uri
+    from tasks.workspace import home_of
+
     open_store(root)
     with ExitStack() as stack:
         server = stack.enter_context(prefect_server(home_of(root) / "prefect"))

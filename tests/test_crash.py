@@ -50,7 +50,6 @@ class Moment:
 
 MOMENTS = [
     Moment(signal.SIGKILL, "store"),
-    Moment(signal.SIGKILL, "collect", "sample/", 2),
     Moment(signal.SIGINT, "collect", "sample/", 3),
     Moment(signal.SIGKILL, "optimize", "round-", 2),
     Moment(signal.SIGTERM, "optimize", "round-", 1),

@@ -110,7 +110,7 @@ def test_a_shifted_problem_has_the_same_minimum_elsewhere_in_its_box(name: str, 
 
 @pytest.mark.parametrize("name", ["gear_train", "pressure_vessel", "svr_diabetes"])
 def test_only_plain_real_variables_can_be_cut(name: str) -> None:
-    with pytest.raises(ValueError, match="shifted: expected real variables without steps or logarithm, got "):
+    with pytest.raises(ValueError, match="shift: expected real variables without steps or logarithm, got "):
         PROBLEMS[name]().shifted(0)
 
 
