@@ -286,7 +286,6 @@ def raised(seed: int) -> Callable[[Workspace], None]:
 
 
 CODE = [
-    Edit("execution.executor", lambda w: w.edit("params.yaml", "executor: threads", "executor: serial"), ()),
     Edit("black box: a comment", comment("box.py"), ("collect", "optimize", "tune")),
     Edit("library: a comment", comment("surrogate_core/acquisition.py"), STAGES),
 ]
