@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, Self
 
-from surrogate_core.execution import ExecutorSpec, Outcome, Pool, open_pool
+from surrogate_core.execution import ExecutorSpec, Pool, open_pool
 from surrogate_core.journal import Journal
 from surrogate_core.measurement import Evaluation, interpret
 from surrogate_core.output_log import OutputLog
+from surrogate_core.worker import Outcome
 
 _PROCESSES = ExecutorSpec()
 

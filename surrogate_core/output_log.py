@@ -34,8 +34,7 @@ class OutputLog:
 
     def _write(self, data: bytes) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists() and self.path.stat().st_size >= self._max_bytes:
+            os.replace(self.path, self.path.with_name(self.path.name + ".old"))
         with self.path.open("ab") as file:
             file.write(data)
-            full = file.tell() >= self._max_bytes
-        if full:
-            os.replace(self.path, self.path.with_name(self.path.name + ".old"))

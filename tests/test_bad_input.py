@@ -62,6 +62,8 @@ def workshop(tmp_path_factory: pytest.TempPathFactory, surroundings: Mapping[str
     folder = tmp_path_factory.mktemp("workshop")
     (folder / "box.py").write_text(BOX)
     (folder / "script.py").write_text("import sys\ndef f(x, n): return x\nsys.exit(0)\n")
+    with mock.patch.dict(os.environ, surroundings, clear=True):
+        import prefect.main  # noqa: F401 - within CliRunner, its set-up of logging would close pytest's own stderr
     return folder
 
 

@@ -21,7 +21,8 @@ import pytest
 from blackboxes import UnprintableError, act, is_running, running_script, wait_until
 
 from surrogate_core import execution
-from surrogate_core.execution import ExecutorSpec, Outcome, Pool, WorkerNotStarted, open_pool
+from surrogate_core.execution import ExecutorSpec, Pool, WorkerNotStarted, open_pool
+from surrogate_core.worker import Outcome
 
 KINDS = ["serial", "threads", "processes"]
 PROCESSES = ExecutorSpec("processes", 2)

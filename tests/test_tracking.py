@@ -8,7 +8,10 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.utils.validation import _validate_metric_name
 
+from surrogate_core import GPSurrogate, collect_data
 from surrogate_core.performance.profiler import Cost
+from surrogate_core.surrogates.files import surrogate_files
+from tasks import tracking
 from tasks.errors import StageFailed
 from tasks.reports import Report
 from tasks.settings import load_settings
@@ -54,22 +57,49 @@ def test_a_mistake_of_ours_is_not_hidden(tracker: Tracker, client: Mock) -> None
         tracker.publish(Report("validate", "fine"), "miss", None)
 
 
-def test_promotion_takes_the_model_of_its_own_run(tracker: Tracker, client: Mock) -> None:
-    client.search_model_versions.return_value = [Mock(version="9"), Mock(version="10")]
-    assert tracker.promote() == "10"
-    client.search_model_versions.assert_called_once_with("run_id = 'run'")
-    client.set_registered_model_alias.assert_called_once_with("surrogate", "champion", "10")
+def test_a_model_is_a_new_version_only_where_it_differs_and_promotion_takes_that_of_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    before = mlflow.get_tracking_uri()
+    data = collect_data(lambda x: float(x[0] ** 2), n_samples=8, bounds=[(-1, 1)])
+    files = {"data/dataset.parquet": data.to_bytes(), "data/tuning_evaluations.parquet": data.to_bytes()}
+    files |= dict.fromkeys(("data/reports/tuning.json", "data/reports/recommendation.json"), b"{}")
+    workspace = Workspace.of(tmp_path, load_settings(PARAMS), foreign=False)
+    versions, uris = [], []
+    for nu in ("matern52", "matern52", "matern32"):
+        fitted = GPSurrogate(kernel=nu).fit(data)
+        for path, content in {**files, **{f"data/champion/{k}": v for k, v in surrogate_files(fitted).items()}}.items():
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).write_bytes(content)
+        tracker = Tracker.start(workspace)
+        tracker.publish(Report("tune", "fine", tables={"trials": []}), "hit", None)
+        tracker.end("FINISHED")
+        assert tracker.trouble == []
+        versions.append(tracker.promote())
+        run = tracker.client.get_run(tracker.run_id)
+        uris.append(run.data.tags["model.uri"])
+        assert [f"models:/{output.model_id}" for output in run.outputs.model_outputs] == uris[-1:]
+    mlflow.set_tracking_uri(before)
+    assert versions == ["1", "1", "2"]
+    assert uris[0] == uris[1] != uris[2]
+    assert tracker.client.get_model_version_by_alias("surrogate", "champion").version == "2"
 
 
 def test_without_a_model_nothing_is_promoted(tracker: Tracker, client: Mock) -> None:
-    client.search_model_versions.return_value = []
     with pytest.raises(StageFailed, match="promote: MLflow's run run has no model"):
         tracker.promote()
     client.set_registered_model_alias.assert_not_called()
 
 
-def test_an_alias_that_cannot_be_moved_is_one_line(tracker: Tracker, client: Mock) -> None:
-    client.search_model_versions.return_value = [Mock(version="1")]
+def test_an_alias_that_cannot_be_moved_is_one_line(
+    tracker: Tracker, client: Mock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "publish_model", lambda *_: Mock(version="1", model_id="m-1"))
+    monkeypatch.setattr(tracker, "_log_dataset", lambda *_: None)
+    tracker.publish(Report("tune", "fine", tables={"trials": []}), "hit", None)
     client.set_registered_model_alias.side_effect = MlflowException("locked\nfor good")
     with pytest.raises(StageFailed, match=r"^promote: MLflow could not move @champion: locked$"):
         tracker.promote()

@@ -11,48 +11,31 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import mlflow
-import pandas as pd
 import psutil
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.data.numpy_dataset import from_numpy
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature, infer_signature
 from sqlalchemy.exc import SQLAlchemyError
 
-import surrogate_core
 from surrogate_core.atomic import write_file
 from surrogate_core.performance.profiler import Cost
-from surrogate_core.surrogates.files import load_surrogate
 from tasks.errors import BadInput, StageFailed
-from tasks.keys import CHAMPION, DATASET, EVALUATIONS, STAGES, TUNED_EVALUATIONS
+from tasks.keys import DATASET, EVALUATIONS, STAGES, TUNED_EVALUATIONS
 from tasks.outputs import read_dataset
 from tasks.pictures import png
 from tasks.reports import Report
+from tasks.tracking.registry import MODEL_NAME, publish_model
 from tasks.workspace import Workspace, anchor, git_revision
 
 EXPERIMENT = "surrogate"
-MODEL_NAME = "surrogate"
 Cache = Literal["hit", "miss", "skipped by dvc"]
 Status = Literal["FINISHED", "FAILED", "KILLED"]
-REQUIREMENTS = (
-    "jax",
-    "jaxlib",
-    "numpy",
-    "optax",
-    "orjson",
-    "pandas",
-    "pyarrow",
-    "safetensors",
-    "scikit-learn",
-    "scipy",
-)
 
 
 class TrackingUnreachable(BadInput):
@@ -116,6 +99,7 @@ class Tracker:
         self.client = client
         self.run_id = run_id
         self.trouble: list[str] = []
+        self._version: str | None = None
 
     @classmethod
     def start(cls, workspace: Workspace, tags: Mapping[str, str] | None = None) -> "Tracker":
@@ -190,28 +174,28 @@ class Tracker:
         if report.stage == "tune":
             self._log_dataset(TUNED_EVALUATIONS, "evaluated")
             self._log_trials(report.tables["trials"])
-            self._log_model()
+            made = publish_model(self.client, self.run_id, self.workspace)
+            self._version = str(made.version)
+            self.tag(**{"model.uri": f"models:/{made.model_id}"})
 
     def end(self, status: Status) -> None:
         with self._observing(f"that the run {status.lower()}"):
             self.client.set_terminated(self.run_id, status)
 
     def promote(self) -> str:
-        """Moves @champion to the model version that this run registered, and returns that version.
+        """Moves @champion to the model version that this run published, and returns that version.
 
         Raises:
-            StageFailed: MLflow failed, then or when the model was registered.
+            StageFailed: MLflow failed, then or when the model was published.
         """
+        if self._version is None:
+            said = "; ".join(self.trouble) or "tune"
+            raise StageFailed(f"promote: MLflow's run {self.run_id} has no model; {said}")
         try:
-            versions = self.client.search_model_versions(f"run_id = '{self.run_id}'")
-            if not versions:
-                said = "; ".join(self.trouble) or "tune"
-                raise StageFailed(f"promote: MLflow's run {self.run_id} has no model; {said}")
-            version = max(versions, key=lambda found: int(found.version)).version
-            self.client.set_registered_model_alias(MODEL_NAME, "champion", version)
+            self.client.set_registered_model_alias(MODEL_NAME, "champion", self._version)
         except MlflowException as error:
             raise StageFailed(f"promote: MLflow could not move @champion: {_first_line(error)}") from error
-        return str(version)
+        return self._version
 
     def tag(self, **tags: str) -> None:
         self.client.log_batch(self.run_id, tags=[RunTag(name, value[:5000]) for name, value in tags.items()])
@@ -233,30 +217,6 @@ class Tracker:
             metrics = [] if nlpd is None else [Metric("nlpd", nlpd, now, 0)]
             self.client.log_batch(run_id, metrics=metrics, params=params)
             self.client.set_terminated(run_id, "FAILED" if nlpd is None else "FINISHED")
-
-    def _log_model(self) -> None:
-        """Logs and registers `data/champion`, by code and files; the alias @champion is moved by --promote alone."""
-        folder = self.workspace.out / CHAMPION
-        fitted = load_surrogate(folder)
-        rows = read_dataset(self.workspace, DATASET)
-        example = pd.DataFrame([rows.space.params(x) for x in rows.X[:3]])
-        told = pd.DataFrame({"prediction": fitted.predict(rows.X[:3]), "uncertainty": fitted.uncertainty(rows.X[:3])})
-        signature: ModelSignature = infer_signature(example, told)
-        with mlflow.start_run(run_id=self.run_id):
-            logged = mlflow.pyfunc.log_model(
-                name="champion",
-                python_model=str(Path(__file__).with_name("model.py")),
-                artifacts={"surrogate": str(folder)},
-                code_paths=[str(Path(next(iter(surrogate_core.__path__))))],
-                signature=signature,
-                input_example=example,
-                pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
-            )
-        if not self.client.search_registered_models(f"name = '{MODEL_NAME}'"):
-            self.client.create_registered_model(MODEL_NAME)
-        self.client.create_model_version(MODEL_NAME, logged.model_uri, self.run_id, model_id=logged.model_id)
-        self.tag(**{"model.uri": logged.model_uri})
-        self.client.update_run(self.run_id, status=RunStatus.to_string(RunStatus.RUNNING))
 
 
 def _first_line(error: Exception) -> str:
