@@ -69,8 +69,8 @@ def test_a_model_is_a_new_version_only_where_it_differs_and_promotion_takes_that
     files |= dict.fromkeys(("data/reports/tuning.json", "data/reports/recommendation.json"), b"{}")
     workspace = Workspace.of(tmp_path, load_settings(PARAMS), foreign=False)
     versions, uris = [], []
-    for nu in ("matern52", "matern52", "matern32"):
-        fitted = GPSurrogate(kernel=nu).fit(data)
+    for kernel in ("matern52", "matern52", "matern32"):
+        fitted = GPSurrogate(kernel=kernel).fit(data)
         for path, content in {**files, **{f"data/champion/{k}": v for k, v in surrogate_files(fitted).items()}}.items():
             (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / path).write_bytes(content)
@@ -85,7 +85,7 @@ def test_a_model_is_a_new_version_only_where_it_differs_and_promotion_takes_that
     mlflow.set_tracking_uri(before)
     assert versions == ["1", "1", "2"]
     assert uris[0] == uris[1] != uris[2]
-    assert tracker.client.get_model_version_by_alias("surrogate", "champion").version == "2"
+    assert int(tracker.client.get_model_version_by_alias("surrogate", "champion").version) == 2
 
 
 def test_without_a_model_nothing_is_promoted(tracker: Tracker, client: Mock) -> None:
@@ -97,7 +97,7 @@ def test_without_a_model_nothing_is_promoted(tracker: Tracker, client: Mock) -> 
 def test_an_alias_that_cannot_be_moved_is_one_line(
     tracker: Tracker, client: Mock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "publish_model", lambda *_: Mock(version="1", model_id="m-1"))
+    monkeypatch.setattr(tracking, "publish_model", lambda *_: Mock(version="1", tags={"model_id": "m-1"}))
     monkeypatch.setattr(tracker, "_log_dataset", lambda *_: None)
     tracker.publish(Report("tune", "fine", tables={"trials": []}), "hit", None)
     client.set_registered_model_alias.side_effect = MlflowException("locked\nfor good")

@@ -176,7 +176,7 @@ class Tracker:
             self._log_trials(report.tables["trials"])
             made = publish_model(self.client, self.run_id, self.workspace)
             self._version = str(made.version)
-            self.tag(**{"model.uri": f"models:/{made.model_id}"})
+            self.tag(**{"model.uri": f"models:/{made.tags['model_id']}"})
 
     def end(self, status: Status) -> None:
         with self._observing(f"that the run {status.lower()}"):

@@ -37,19 +37,18 @@ REQUIREMENTS = (
 def publish_model(client: MlflowClient, run_id: str, workspace: Workspace) -> ModelVersion:
     """The version that holds `data/champion`, made unless there is one, as an output of the run.
 
-    The alias @champion is moved by --promote alone.
+    A schedule would make one an hour of what does not change. The alias @champion is moved by --promote alone.
     """
     requirements = [f"{name}=={version(name)}" for name in REQUIREMENTS]
     content = _digest(workspace, requirements)
     for made in client.search_model_versions(f"name = '{MODEL_NAME}' and tags.content = '{content}'"):
-        if made.model_id:  # a schedule would make one an hour of what does not change
-            client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
-            return made
+        client.log_outputs(run_id, [LoggedModelOutput(made.tags["model_id"], step=0)])
+        return made
     logged = _log_model(run_id, workspace, requirements)
     client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))
     if not client.search_registered_models(f"name = '{MODEL_NAME}'"):
         client.create_registered_model(MODEL_NAME)
-    tags = {"content": content}
+    tags = {"content": content, "model_id": logged.model_id}  # MLflow's own stores forget the latter
     return client.create_model_version(MODEL_NAME, logged.model_uri, run_id, tags=tags, model_id=logged.model_id)
 
 
