@@ -4,10 +4,25 @@ import os
 import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 pytest_plugins = ["workspace_fixture"]
+
+TOGETHER = [("crash", "end_to_end"), ("bad_input", "caching", "docs", "doctor", "pipeline", "schedule", "server")]
+"""Test modules for one worker: the first share solved workspaces, the second Prefect's server."""
+
+
+class _Scheduling(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        module = Path(nodeid.partition("::")[0]).stem.removeprefix("test_")
+        return next((modules[0] for modules in TOGETHER if module in modules), nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return _Scheduling(config, log)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -21,7 +21,7 @@ from workspace_fixture import digests
 from flows.cli import cli
 from surrogate_core import journal
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("server")]
+pytestmark = pytest.mark.slow
 
 SPACE = "{x: {type: float, low: 0, high: 1}, n: {type: integer, low: 1, high: 9}}"
 REST = "collect: {n_samples: 4}\nvalidate: {folds: 2}\nexecution: {executor: EXECUTOR, n_workers: 2}\n"

@@ -426,7 +426,6 @@ def run_in_flow(body: Callable[[], None]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("server")  # whose worker has a Prefect server
 @pytest.mark.usefixtures("prefect_harness")
 def test_a_flow_computes_once_for_a_key(tmp_path: Path, storage: ResultStorage) -> None:
     def body() -> None:
@@ -448,7 +447,6 @@ def test_a_flow_computes_once_for_a_key(tmp_path: Path, storage: ResultStorage) 
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("server")  # whose worker has a Prefect server
 @pytest.mark.usefixtures("prefect_harness")
 def test_a_result_whose_sources_were_edited_meanwhile_is_not_kept(
     storage: ResultStorage, caplog: pytest.LogCaptureFixture
@@ -464,7 +462,6 @@ def test_a_result_whose_sources_were_edited_meanwhile_is_not_kept(
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("server")  # whose worker has a Prefect server
 @pytest.mark.usefixtures("prefect_harness")
 def test_a_failure_is_raised_as_it_was_and_never_cached(
     storage: ResultStorage, caplog: pytest.LogCaptureFixture
@@ -487,7 +484,6 @@ def test_a_failure_is_raised_as_it_was_and_never_cached(
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("server")  # whose worker has a Prefect server
 @pytest.mark.usefixtures("prefect_harness")
 def test_a_spoilt_file_runs_the_stage_again_and_is_repaired(tmp_path: Path, storage: ResultStorage) -> None:
     def body() -> None:
@@ -508,7 +504,6 @@ def test_a_spoilt_file_runs_the_stage_again_and_is_repaired(tmp_path: Path, stor
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("server")  # whose worker has a Prefect server
 @pytest.mark.usefixtures("prefect_harness")
 def test_what_is_no_stage_files_is_an_error(storage: ResultStorage) -> None:
     @task(**stage_options("bad"))

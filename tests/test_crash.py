@@ -25,7 +25,7 @@ from workspace_fixture import (
     only_line,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("twins")]
+pytestmark = pytest.mark.slow
 
 HALF_A_STORE = 500_000  # bytes of MLflow's SQLite file when its tables are there and are being migrated
 INTERRUPTED = "surrogate: interrupted: what was evaluated is kept, and the same command goes on from there\n"

@@ -28,7 +28,7 @@ from workspace_fixture import (
     stages_run,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("twins")]
+pytestmark = pytest.mark.slow
 
 
 # --- (a) the same commit, solved both ways

@@ -18,7 +18,6 @@ from tasks.workspace import Workspace
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("server")  # whose worker has a Prefect server
 @pytest.mark.parametrize(
     ("error", "n_calls"),
     [
@@ -57,7 +56,6 @@ def test_only_what_may_pass_is_tried_again(
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("server")
 def test_a_prefect_server_that_no_longer_answers_is_told_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

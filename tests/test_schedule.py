@@ -125,7 +125,6 @@ def dead(tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("server")
 def test_runs_are_marked_as_crashed_when_their_process_has_gone_and_no_others(
     client: Any, dead: list[str], tmp_path: Path
 ) -> None:
@@ -189,7 +188,6 @@ def make_runs(root: Path, told: list[str]) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("server")
 def test_a_run_gives_way_to_a_newer_one_that_was_due_when_it_started(client: Any, tmp_path: Path) -> None:
     from flows.deployments import newer_due, skipped
 
@@ -207,7 +205,6 @@ def test_a_run_gives_way_to_a_newer_one_that_was_due_when_it_started(client: Any
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("server")
 def test_the_newest_run_that_is_due_works_and_the_others_are_skipped(client: Any, tmp_path: Path) -> None:
     told: list[str] = []
     runs = make_runs(tmp_path, told)
@@ -236,7 +233,6 @@ def test_the_newest_run_that_is_due_works_and_the_others_are_skipped(client: Any
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("server")
 @pytest.mark.parametrize(
     "parameters", [{"root": "/"}, {"params": "other.yaml"}, {"overrides": ["problem.command=[touch,/tmp/pwned]"]}]
 )
@@ -257,7 +253,6 @@ def test_a_run_that_somebody_gave_other_parameters_is_skipped(
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("server")
 def test_what_was_due_while_nothing_served_is_skipped(client: Any, tmp_path: Path) -> None:
     told: list[str] = []
     before = make_runs(tmp_path, [])
@@ -273,7 +268,6 @@ def test_what_was_due_while_nothing_served_is_skipped(client: Any, tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("server")
 def test_a_run_in_a_project_where_another_one_works_is_skipped(prefect_harness: None, tmp_path: Path) -> None:
     from flows.deployments import scheduled
 
@@ -328,7 +322,6 @@ class Serving:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("server")
 def test_scheduled_runs_complete_and_one_goes_on_where_another_was_killed(
     workspaces: Workspaces, tmp_path: Path
 ) -> None:
@@ -387,7 +380,6 @@ def check_states(workspace: Workspace, n_finished: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("server")
 def test_settings_that_are_wrong_are_told_before_anything_starts(workspaces: Workspaces, tmp_path: Path) -> None:
     workspace = workspaces(tmp_path / "wrong")
     done = workspace.command("flows", "serve", "--interval", "60", "-S", "fit.sed=1", status=2)

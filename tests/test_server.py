@@ -90,7 +90,6 @@ def home(tmp_path_factory: pytest.TempPathFactory, surroundings: Mapping[str, st
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("server")  # whose worker has a Prefect server
 def test_two_commands_at_once_share_one_server_which_survives_their_being_killed(home: Path) -> None:
     stop(home)
     commands = [command(home) for _ in range(2)]
@@ -129,7 +128,6 @@ def allowed_origin(url: str, origin: str) -> str | None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("server")
 def test_no_page_but_prefects_own_may_ask_the_server_anything(home: Path) -> None:
     pending = begin(home)
     url = pending.wait().url
@@ -142,7 +140,6 @@ def test_no_page_but_prefects_own_may_ask_the_server_anything(home: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("server")
 def test_a_killed_server_is_replaced_and_ends_with_its_killed_keeper(home: Path) -> None:
     pending = begin(home)
     before = pending.wait()
@@ -162,7 +159,6 @@ def test_a_killed_server_is_replaced_and_ends_with_its_killed_keeper(home: Path)
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("server")
 def test_a_server_stops_after_its_idle_time_and_not_while_a_lease_is_held(home: Path) -> None:
     stop(home)
     pending = begin(home, idle=1.0)
