@@ -11,8 +11,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 pytest_plugins = ["workspace_fixture"]
 
-TOGETHER = [("crash", "end_to_end"), ("bad_input", "caching", "docs", "doctor", "pipeline", "schedule", "server")]
-"""Test modules for one worker: the first share solved workspaces, the second Prefect's server."""
+TOGETHER = [("crash", "end_to_end"), ("bad_input", "caching", "doctor", "pipeline", "schedule", "server"), ("docs",)]
+"""Test modules for one worker: the first share solved workspaces, each a Prefect server; the longest, begun first."""
 
 
 class _Scheduling(LoadScopeScheduling):

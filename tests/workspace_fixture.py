@@ -22,7 +22,7 @@ import numpy as np
 import psutil
 import pytest
 
-from flows.server import begin, quiet_environment, stop
+from flows.server import begin, quiet_environment
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("collect", "fit", "validate", "optimize", "tune")
@@ -225,34 +225,31 @@ def _point_digest(params: Mapping[str, Any]) -> str:
 
 @pytest.fixture(scope="session")
 def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment of all commands: one Prefect server for the whole session, and one store of compiled code.
+    """The environment of all commands: one Prefect server for all workers, and one store of compiled code.
 
     Nothing outside the session's own folder is read as settings or written to.
     """
-    home = tmp_path_factory.mktemp("surroundings").resolve()
-    in_worker = "PYTEST_XDIST_WORKER" in os.environ
-    compiled = (home.parents[1] if in_worker else home) / "jax"  # of all workers
+    session = tmp_path_factory.getbasetemp()
+    home = ((session.parent if "PYTEST_XDIST_WORKER" in os.environ else session) / "surroundings").resolve()
     user, people = home / "user", [f"GIT_{who}_{what}" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")]
-    user.mkdir()
+    user.mkdir(parents=True, exist_ok=True)
     foreign = ("PREFECT_", "MLFLOW_", "DVC_", "GIT_", "JAX_", "XDG_", "TF_")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     quiet_environment()  # of this process too, which reads the tracking stores
-    try:
-        with mock.patch.dict(os.environ, clean, clear=True):
-            quiet_environment(home / "prefect")
-            pending = begin(home / "prefect")
-            environment = {**os.environ, "PREFECT_API_URL": pending.wait().url}
-        yield {
-            **environment,
-            **dict.fromkeys(people, "test@example.org"),
-            "GIT_CONFIG_GLOBAL": os.devnull,
-            "GIT_CONFIG_SYSTEM": os.devnull,
-            "HOME": str(user),
-            "DVC_SITE_CACHE_DIR": str(home / "dvc"),
-            "JAX_COMPILATION_CACHE_DIR": str(compiled),
-        }
-    finally:
-        stop(home / "prefect")
+    with mock.patch.dict(os.environ, clean, clear=True):
+        quiet_environment(home / "prefect")
+        pending = begin(home / "prefect", idle=1.0)  # seconds after the last worker has closed it
+        environment = {**os.environ, "PREFECT_API_URL": pending.wait().url}
+    yield {
+        **environment,
+        **dict.fromkeys(people, "test@example.org"),
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_SYSTEM": os.devnull,
+        "HOME": str(user),
+        "DVC_SITE_CACHE_DIR": str(home / "dvc"),
+        "JAX_COMPILATION_CACHE_DIR": str(home / "jax"),
+    }
+    pending.close()
 
 
 @dataclass(frozen=True)
