@@ -59,7 +59,8 @@ def prefect(root: Path) -> Iterator[Finding]:
         cure = f"when no command works here, `rm -r {shlex.quote(str(home))}`: it holds flow runs' history only"
         yield _unusable("prefect", database, error, cure)
         return
-    yield from _left_open("prefect", "flow runs", filter(None, map(_process_tag, running)))
+    ours = [tags for tags in running if _project_tag(root) in tags]
+    yield from _left_open("prefect", "flow runs", filter(None, map(_process_tag, ours)))
     unknown = sum(_process_tag(tags) is None for tags in running)
     if unknown and holder(root / ".surrogate" / "project.lock") is None:
         cure = "`surrogate ui`, and delete them on Prefect's pages"
@@ -105,7 +106,7 @@ def _flow_runs(url: str, root: Path) -> Iterator[Finding]:
     key, secret = os.environ.get("PREFECT_API_KEY"), os.environ.get("PREFECT_API_AUTH_STRING")
     where = {
         "state": {"type": {"any_": ["RUNNING"]}},
-        "tags": {"all_": [f"project:{platform.node()}:{root.resolve()}"]},
+        "tags": {"all_": [_project_tag(root)]},
     }
     try:
         found = _json(f"{url.rstrip('/')}/flow_runs/filter", {"flow_runs": where}, _authorization(key, secret))
@@ -113,6 +114,11 @@ def _flow_runs(url: str, root: Path) -> Iterator[Finding]:
         yield _untold("prefect", error, "PREFECT_API_KEY or PREFECT_API_AUTH_STRING")
         return
     yield from _left_open("prefect", "flow runs", (_process_tag(run["tags"]) for run in found))
+
+
+def _project_tag(root: Path) -> str:
+    """As `flows.liveness` has it, without the import of Prefect."""
+    return f"project:{platform.node()}:{root.resolve()}"
 
 
 def _process_tag(tags: Sequence[str]) -> str | None:
