@@ -46,7 +46,7 @@ def take_stdout() -> TextIO:
         number = taken.fileno()
         taken = open(os.dup(number), "w", encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
         os.dup2(2, number)
-    sys.stdout = sys.stderr
+    sys.stdout = sys.stderr or open(os.devnull, "w")  # noqa: SIM115 - likewise, where standard error is closed
     return taken
 
 

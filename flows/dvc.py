@@ -5,6 +5,7 @@ import queue
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 from ruamel.yaml import YAML
 
@@ -64,9 +65,9 @@ class DvcCommitter:
         if edited := self._workspace.edited(pipeline=True):
             self.trouble.append(f"{', '.join(stages)}: not committed to DVC, for {edited} was edited meanwhile")
             return
-        unsaid = {stage: _unsaid(self._workspace, stage) for stage in stages}
+        unsaid = {stage: _unsaid(self._workspace, stage) or _unseen(self._workspace, stage) for stage in stages}
         for stage in filter(unsaid.__getitem__, stages):
-            self.trouble.append(f"{stage}: not committed to DVC, which needs {unsaid[stage]} in params.yaml")
+            self.trouble.append(f"{stage}: not committed to DVC, which {unsaid[stage]}")
         if not (stages := [stage for stage in stages if not unsaid[stage]]):
             return
         # Without --no-relink DVC puts each file anew in its place, while the next stage may be reading it.
@@ -96,4 +97,22 @@ def _unsaid(workspace: Workspace, stage: str) -> str:
             value = value[key]
         return True
 
-    return ", ".join(path for path in STAGES[stage].params if not is_said(path))
+    unsaid = [path for path in STAGES[stage].params if not is_said(path)]
+    return f"needs {', '.join(unsaid)} in params.yaml" if unsaid else ""
+
+
+def _unseen(workspace: Workspace, stage: str) -> str:
+    """The sources of the black box and its constraints that dvc.yaml does not name."""
+    if not STAGES[stage].calls_black_box:
+        return ""
+    root, problem = workspace.root.resolve(), workspace.settings.problem
+    seen = [(root / path).resolve() for path in (problem.source, problem.data) if path]
+    pipeline = (root / "dvc.yaml").read_text(encoding="utf-8")
+    unseen = [
+        os.path.relpath(source, root)
+        for source in map(Path.resolve, problem.sources(root))
+        if not any(source.is_relative_to(one) for one in seen)
+    ]
+    unseen = [path for path in unseen if path not in pipeline]
+    said = f"does not see {', '.join(unseen)}: keep it in problem.source, or add it to the deps of dvc.yaml"
+    return said if unseen else ""

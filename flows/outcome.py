@@ -63,7 +63,7 @@ def summary(final: Mapping[str, Any], known_minimum: float | None = None) -> Tab
     promised = "none: the best sample stands"
     if final["promised"] is not None:
         promised = f"{final['promised']:.4g} (95 % interval {final['lower']:.4g} to {final['upper']:.4g})"
-    gain = "" if final["gain"] is None else f"{final['gain']:.1%} better than the best sample"
+    gain = None if final["gain"] is None else f"{final['gain']:.1%} better than the best sample"
     measured = "[yellow]nothing[/yellow]: the design is a prediction from a table; measure it before you trust it"
     if final["measured"] is not None:
         measured = f"[bold]{final['measured']:.4g}[/bold]"
@@ -83,7 +83,8 @@ def summary(final: Mapping[str, Any], known_minimum: float | None = None) -> Tab
         ),
         ("evaluations", ", ".join([str(final["n_evaluations"]), *told])),
     ):
-        table.add_row(name, value)
+        if value is not None:
+            table.add_row(name, value)
     return table
 
 

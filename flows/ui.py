@@ -71,6 +71,8 @@ def _check_free(port: int) -> None:
     with socket.socket() as asked:
         asked.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
+            if port == 0:
+                raise OSError("the pages need one to be found at")
             asked.bind(("127.0.0.1", port))
         except (OSError, OverflowError) as error:
             raise BadInput(f"--port: expected a free port of this machine, got {port} ({error})") from error

@@ -96,7 +96,10 @@ class Constraint:
         """
         function = self.function
         try:
-            return float(np.max(np.asarray(function(**params), dtype=float)))
+            made = np.asarray(function(**params))
+            if made.dtype.kind not in "iuf":  # true would be 1, which is not met
+                raise TypeError(f"it is met where it is <= 0, and returned {made.tolist()!r}")
+            return float(np.max(made))
         except Exception as error:
             told = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise ConstraintFailed(f"constraints: expected a number of {self}, got {told} at {dict(params)}") from error

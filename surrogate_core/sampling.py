@@ -42,18 +42,21 @@ def feasible_sample(space: SearchSpace, sampling: Sampling, n_samples: int, seed
         (n, d) in [0, 1]; n is below n_samples for a grid, where a space has fewer points, and where so few meet the
         constraints among as many as are looked at.
     """
-    n_points = space.n_points
-    n, meets = n_samples, np.empty((0, space.n_dims))
-    while n <= MOST_DRAWN:
+    is_discrete = np.isfinite(space.n_points)
+    if not space.constraints and not is_discrete:
+        return sample(sampling, n_samples, space.n_dims, seed)
+    n, n_seen, meets = n_samples, 0, np.empty((0, space.n_dims))
+    while n <= max(MOST_DRAWN, n_samples):
         U = sample(sampling, n, space.n_dims, seed)
-        if not space.constraints and np.isinf(n_points):
-            return U
         X = space.decode(U)
-        keep = space.is_feasible(X) if space.constraints else np.ones(len(X), dtype=bool)
-        if np.isfinite(n_points):
-            keep &= np.isin(np.arange(len(X)), np.unique(X, axis=0, return_index=True)[1])
-        meets = U[keep]
-        if len(meets) >= min(n_samples, n_points) or (sampling == "grid" and len(meets)):
+        if is_discrete:
+            new = np.sort(np.unique(X, axis=0, return_index=True)[1])
+            U, X = U[new], X[new]
+        if len(X) == n_seen:  # these are all
+            break
+        n_seen = len(X)
+        meets = U[space.is_feasible(X)] if space.constraints else U
+        if len(meets) >= n_samples or n_seen == space.n_points or (sampling == "grid" and len(meets)):
             break
         n *= 4
     return meets[:n_samples]

@@ -320,7 +320,7 @@ class SearchSpace:
     @property
     def n_points(self) -> float:
         """How many points there are, met constraints or not; infinite with a continuous variable."""
-        return math.prod(variable.n_values for variable in self.variables)
+        return math.prod(float(variable.n_values) for variable in self.variables)
 
     def encode(self, X: Any) -> np.ndarray:
         """Unit-cube coordinates of points in the problem's units, (d,) or (n, d)."""

@@ -34,8 +34,8 @@ class Columns:
     Args:
         output: the values to be optimized.
         inputs: the variables; None for those of the space, or all columns that are nothing else.
-        status: where it is none of `ok`, the row has failed; None for a column named "status", "Status" or alike, if
-            there is one.
+        status: where it is none of `ok`, the row has failed; blank is ok where no row says so. None for a column named
+            "status", "Status" or alike, if there is one.
         ok: of `status`; upper and lower case are the same, as are texts with and without space around.
         failed: values of `output` that say that the row has failed, such as -999.
         noise: standard deviations of the output; None for a column named "noise", if there is one.
@@ -105,6 +105,9 @@ def read_table(path: Path, columns: Columns, space: SearchSpace | None = None, s
     said += [f"{n_nameless} column{'s' * (n_nameless > 1)} without a name left out"] * (
         n_nameless > 0 and inferred and not columns.inputs
     )
+    states = values(table, found.status) if found.status else []
+    n_blank = sum(states[i] is None for i in kept[status == "ok"]) if states else 0
+    said += [f"{n_blank} with a blank {found.status} taken for ok"] * (n_blank > 0)
     used = [name for name in commas if name in {*names, found.output, found.noise, *found.gradients.values()}]
     said += [f"decimal commas in {', '.join(used)}"] * bool(used)
     told = {"rows": ", ".join(said)}
@@ -241,12 +244,14 @@ def _outcomes(table: pa.Table, columns: Columns, rows: np.ndarray) -> tuple[np.n
     states = values(table, columns.status) if columns.status else None
     if states and not good:
         raise ValueError(f"columns.ok: expected values of column {columns.status!r} that say a row is ok, got none")
+    if states and not any(_state(state) in good for state in states):  # a column that marks failures alone
+        good.add(_state(None))
     bad = {_text(value) for value in columns.failed}
     y, status, reason = np.full(len(rows), np.nan), np.full(len(rows), "failed", dtype="<U10"), [""] * len(rows)
     for place, i in enumerate(rows):
         value, number = read[i], _number(read[i])
         if states and _state(states[i]) not in good:
-            reason[place] = f"status {states[i]}"
+            reason[place] = f"status {'blank' if states[i] is None else states[i]}"
         elif value is None or value in NO_NUMBER or (number is not None and np.isnan(number)):
             reason[place] = "no value"
         elif _text(value) in bad or _text(number) in bad:

@@ -19,6 +19,7 @@ NO_NUMBER = ("None", "none")
 _MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "#N/A")
 _NAMELESS = re.compile(r"\s*|Unnamed: \d+|__index_level_\d+__")  # the latter are what pandas makes of an index
 _DECIMAL_COMMA = r"^[-+]?\d+(,\d+)?([eE][-+]?\d+)?$"
+_THOUSANDS = r"^[-+]?[1-9]\d{0,2},\d{3}$"  # may be that, or have three decimals
 _COMMAS = re.compile(r"[-+]?(\d+,\d+([eE][-+]?\d+)?|\d{1,3}(,\d{3})+(\.\d+)?|\d{1,3}(\.\d{3})+,\d+)")
 _UTF8 = "save it as UTF-8"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")  # begin such a file
@@ -110,7 +111,9 @@ def _read_csv(content: bytes) -> tuple[pa.Table, list[str]]:
         if pa.types.is_string(kind) and delimiter != ",":
             texts = pc.utf8_trim_whitespace(table.column(i))
             texts = pc.if_else(pc.equal(texts, ""), None, texts)
-            if pc.all(pc.match_substring_regex(texts, _DECIMAL_COMMA)).as_py():
+            with_commas = texts.filter(pc.match_substring(texts, ","))
+            ambiguous = pc.all(pc.match_substring_regex(with_commas, _THOUSANDS)).as_py()
+            if pc.all(pc.match_substring_regex(texts, _DECIMAL_COMMA)).as_py() and not ambiguous:
                 name, numbers = table.column_names[i], pc.cast(pc.replace_substring(texts, ",", "."), pa.float64())
                 table = table.set_column(i, name, numbers)
                 commas.append(name)

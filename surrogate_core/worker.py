@@ -114,9 +114,12 @@ class Worker:
         """End the process at once, unless it has ended, and with its group the programs that its calls had started."""
         assert self.process.pid  # killpg(0) would be the parent's own group
         with suppress(ChildProcessError, ProcessLookupError, PermissionError):
-            # Raises where somebody else has reaped it: its number may be another's by now.
-            os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            os.killpg(self.process.pid, signal.SIGKILL)
+            if hasattr(os, "waitid"):  # not before Python 3.13 on macOS
+                # Raises where somebody else has reaped it: its number may be another's by now.
+                os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                os.killpg(self.process.pid, signal.SIGKILL)
+            elif self.process.is_alive():
+                os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         self.process.join()
         self.connection.close()
@@ -127,6 +130,7 @@ def _serve(connection: Connection, printing: Connection | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.setpgrp()
+    multiprocessing.current_process().daemon = False  # a black box may have processes of its own, of this group
     threading.Thread(target=_die_with_parent, daemon=True).start()
     if printing is not None:
         os.dup2(printing.fileno(), 2)

@@ -89,7 +89,7 @@ def against_variables(parts: Mapping[str, Dataset], sign: float) -> Figure:
 
 def history(parts: Mapping[str, Dataset], sign: float) -> Figure:
     """Every evaluation in its order and the best so far; arguments as of `against_variables`."""
-    y = np.concatenate([data.y for data in parts.values()])
+    y = np.concatenate([np.where(data.status == "ok", data.y, np.nan) for data in parts.values()])
     figure = Figure(figsize=(6.5, 3.9))
     axes = figure.subplots()
     first = 1

@@ -122,7 +122,8 @@ def _tune(workspace: Workspace) -> Report:
     if draw is not None:
         designs = {"best sample": final["best_sample"]["params"], "optimized design": final["params"]}
         figures["designs"] = lambda: draw(designs)
-    line = f"{len(found['trials'])} specs, {verdict}; {_outcome(final)}"
+    n = len(found["trials"])
+    line = f"{n} spec{'s' * (n != 1)}, {verdict}; {_outcome(final)}"
     return Report("tune", line, metrics, {"trials": found["trials"], "evaluations": found["evaluations"]}, figures)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,15 @@ def die(signal_number: int) -> None:
 def print_everywhere(text: str) -> None:
     print(text)  # noqa: T201 - that it prints is the point
     os.system(f"echo {text}")
+
+
+def _square(x: float) -> float:
+    return x * x
+
+
+def squares_by_processes(values: list[float]) -> list[float]:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return list(pool.map(_square, values))
 
 
 def unpicklable(value: Any) -> Any:

@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 import pytest
-from blackboxes import UnprintableError, act, is_running, running_script, wait_until
+from blackboxes import UnprintableError, act, is_running, running_script, squares_by_processes, wait_until
 
 from surrogate_core import execution
 from surrogate_core.execution import ExecutorSpec, Pool, WorkerNotStarted, open_pool
@@ -227,6 +227,20 @@ def test_a_start_that_takes_for_ever_is_an_error(tmp_path: Path, monkeypatch: py
     assert caught.value.reason == "expected an import within 2 s, got none"
     assert not caught.value.killed
     assert set(multiprocessing.active_children()) == before
+
+
+def test_a_call_may_use_processes_of_its_own() -> None:
+    with open_pool(squares_by_processes, ExecutorSpec(n_workers=1)) as pool:
+        assert pool.run([[1, 2, 3]]) == [Outcome([1, 4, 9], "ok")]
+
+
+def test_where_the_system_cannot_look_at_an_ended_process_workers_are_stopped_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(os, "waitid")
+    with open_pool(act, ExecutorSpec(n_workers=1), timeout=0.5) as pool:
+        slow, quick = pool.run([("sleep", 60), ("return", 1)])
+    assert (slow.status, quick.value) == ("timeout", 1)
 
 
 def test_workers_find_what_the_parent_finds_and_have_one_thread_each(

@@ -488,6 +488,13 @@ def test_there_is_a_panel_for_each_variable_up_to_a_number() -> None:
     assert len(pictures.against_variables({"samples": many}, 1.0).axes) == pictures.PANELS
 
 
+def test_the_best_so_far_is_of_designs_that_meet_the_constraints() -> None:
+    status = np.array(["ok", "infeasible", "ok", "failed", "ok"])
+    data = Dataset(np.linspace(0, 1, 5).reshape(-1, 1), np.array([5.0, 1.0, 3.0, np.nan, 4.0]), status=status)
+    lines = {line.get_label(): line for line in pictures.history({"samples": data}, 1.0).axes[0].lines}
+    assert np.asarray(lines["best so far"].get_ydata()).tolist() == [5, 5, 3, 3, 3]
+
+
 def test_equal_figures_are_equal_files() -> None:
     parts = {"samples": rows(1.0, 2.0)}
     assert pictures.svg(pictures.history(parts, 1.0)) == pictures.svg(pictures.history(parts, 1.0))

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,9 @@ from workspace_fixture import PARAMS
 
 from flows import pipeline
 from flows.command import ServerGone
+from flows.ui import _check_free
 from tasks.caching import ResultStorage, call_cached
-from tasks.errors import StageFailed
+from tasks.errors import BadInput, StageFailed
 from tasks.files import StageFiles
 from tasks.settings import load_settings
 from tasks.workspace import Workspace
@@ -74,3 +77,17 @@ def test_a_prefect_server_that_no_longer_answers_is_told_in_one_line(
     (run,) = mlflow.search_runs([mlflow.get_experiment_by_name("surrogate").experiment_id])
     assert run.info.status == "FAILED"
     assert "MLFLOW_TRACKING_URI" not in os.environ  # MLflow would set it, and the next project would take that store
+
+
+def test_what_is_for_programs_is_printed_where_standard_error_is_closed() -> None:
+    code = "from flows.command import take_stdout; out = take_stdout(); print('no'); print('{}', file=out)"
+    done = subprocess.run(
+        ["sh", "-c", '"$0" -c "$1" 2>&-', sys.executable, code], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "{}\n")
+
+
+@pytest.mark.parametrize("port", [0, 65536])
+def test_pages_need_a_port_that_there_is(port: int) -> None:
+    with pytest.raises(BadInput, match=rf"^--port: expected a free port of this machine, got {port} \("):
+        _check_free(port)

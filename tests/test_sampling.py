@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import qmc
 
-from surrogate_core.sampling import Sampling, sample
+from surrogate_core import Integer, SearchSpace, sampling
+from surrogate_core.sampling import Sampling, feasible_sample, sample
 
 DESIGNS = get_args(Sampling)
 counts, dims, seeds = st.integers(1, 70), st.integers(1, 6), st.integers(0, 2**31 - 1)
@@ -89,3 +90,27 @@ def test_a_grid_has_sides_that_are_as_equal_as_they_can_be(n: int, d: int, sides
 def test_a_mistake_is_told_with_what_was_given(arguments: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         sample(*arguments)
+
+
+def test_a_space_of_more_points_than_can_be_counted_is_drawn_from_like_any_other() -> None:
+    space = SearchSpace({f"x{i}": Integer(0, 100) for i in range(11)})
+    assert feasible_sample(space, "sobol", 8, seed=0).shape == (8, 11)
+
+
+def test_of_a_space_of_few_points_each_is_looked_at_and_a_constraint_asked_a_few_times() -> None:
+    asked = []
+
+    def on_the_ridge(a: int, b: int) -> float:
+        asked.append((a, b))
+        return abs(a - b) - 1
+
+    space = SearchSpace({"a": Integer(1, 20), "b": Integer(1, 20)}, [on_the_ridge])
+    U = feasible_sample(space, "sobol", 100, seed=0)
+    assert len(np.unique(space.decode(U), axis=0)) == len(U) == 20 + 2 * 19
+    assert len(asked) <= 5 * 400
+
+
+def test_more_points_than_are_looked_at_for_constraints_may_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "MOST_DRAWN", 8)
+    space = SearchSpace({"a": Integer(1, 20), "b": Integer(1, 20)})
+    assert len(feasible_sample(space, "sobol", 20, seed=0)) == 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -356,6 +357,15 @@ def broken(x: float) -> float:
 def test_a_function_that_gives_no_number_is_told_with_the_point() -> None:
     space = SearchSpace({"x": X}, [broken])
     with pytest.raises(ConstraintFailed, match=r"a number of broken, got KeyError: 'x' at {'x': 0\.5}"):
+        space.violation([0.5])
+
+
+@pytest.mark.parametrize("returned", [True, None, [False, True], "1"], ids=repr)
+def test_a_constraint_function_says_how_far_it_is_met_not_whether(returned: Any) -> None:
+    space = SearchSpace({"x": X}, [lambda x: returned])
+    with pytest.raises(
+        ConstraintFailed, match=rf"TypeError: it is met where it is <= 0, and returned {re.escape(repr(returned))} at"
+    ):
         space.violation([0.5])
 
 

@@ -149,6 +149,14 @@ def test_no_state_is_ok_where_there_are_states(csv: Write) -> None:
             read_table(csv("x,y,status", "1,5,ok", "2,6,ok"), columns)
 
 
+def test_a_column_that_marks_failures_alone_says_ok_by_a_blank(csv: Write) -> None:
+    dataset = read_table(csv("x,y,status", "1,5,", "2,6,failed", "3,7,"), Y)
+    assert dataset.status.tolist() == ["ok", "failed", "ok"]
+    assert dataset.metadata["rows"].endswith(", 2 with a blank status taken for ok")
+    dataset = read_table(csv("x,y,status", "1,5,ok", "2,6,failed", "3,7,"), Y)
+    assert dataset.reason.tolist() == ["", "status failed", "status blank"]
+
+
 def test_numbers_of_every_width_are_read(parquet: Write) -> None:
     path = parquet(
         big=pa.array([0, 2**64 - 1], pa.uint64()),
@@ -217,7 +225,9 @@ def test_decimal_commas_are_read_where_commas_do_not_part_fields(separator: str,
 
 
 @pytest.mark.parametrize(
-    ("separator", "number"), [(",", '"0,5"'), (",", '"1,000"'), (";", "1,000.5"), (";", "1.000,5")], ids=str
+    ("separator", "number"),
+    [(",", '"0,5"'), (",", '"1,000"'), (";", "1,000.5"), (";", "1.000,5"), (";", "1,500"), ("\t", "-12,150")],
+    ids=str,
 )
 @pytest.mark.parametrize("place", [0, 1])
 def test_commas_in_numbers_are_told_where_they_cannot_be_read(
