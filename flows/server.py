@@ -345,7 +345,7 @@ def _keep(home: Path, idle: float) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_PROFILE")}
     server = subprocess.Popen(
         [sys.executable, "-P", str(Path(__file__).resolve()), "serve", str(port)],
-        env={**QUIET, **environment, **_origins(port), "PREFECT_HOME": str(home)},
+        env={**QUIET, **environment, **_pages(port), "PREFECT_HOME": str(home)},
         stdin=subprocess.PIPE,
     )
     lease = (home / "lease").open("ab")
@@ -369,10 +369,13 @@ def _keep(home: Path, idle: float) -> None:
             server.wait()
 
 
-def _origins(port: int) -> dict[str, str]:
-    # Prefect's default lets every page that is open in a browser read this server and start runs.
-    own = ",".join(f"http://{host}:{port}" for host in ("127.0.0.1", "localhost"))
-    return {"PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": own}
+def _pages(port: int) -> dict[str, str]:
+    own = [f"http://{host}:{port}" for host in ("127.0.0.1", "localhost")]
+    return {
+        # Prefect's default lets every page that is open in a browser read this server and start runs.
+        "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": ",".join(own),
+        "PREFECT_SERVER_UI_API_URL": f"{own[0]}/api",  # its pages would ask the default port
+    }
 
 
 def _watch(server: "subprocess.Popen[bytes]", lease: BinaryIO, idle: float) -> None:

@@ -23,7 +23,7 @@ import psutil
 import pytest
 
 from flows import server as module
-from flows.server import Server, ServerUnreachable, begin, prefect_server, quiet_environment, stop
+from flows.server import Server, ServerUnreachable, ask, begin, prefect_server, quiet_environment, stop
 
 ROOT = Path(__file__).parents[1]
 
@@ -128,7 +128,7 @@ def allowed_origin(url: str, origin: str) -> str | None:
 
 
 @pytest.mark.slow
-def test_no_page_but_prefects_own_may_ask_the_server_anything(home: Path) -> None:
+def test_prefects_own_pages_and_no_others_may_ask_the_server_anything(home: Path) -> None:
     pending = begin(home)
     url = pending.wait().url
     own = url.removesuffix("/api")
@@ -136,6 +136,8 @@ def test_no_page_but_prefects_own_may_ask_the_server_anything(home: Path) -> Non
         assert allowed_origin(url, origin) == origin
     for origin in ("https://example.org", "http://127.0.0.1:1", "null"):
         assert allowed_origin(url, origin) is None
+    with ask(f"{own}/ui-settings") as answer:
+        assert json.load(answer)["api_url"] == url  # which its pages ask
     pending.close()
 
 
