@@ -27,6 +27,7 @@ from typing import BinaryIO
 
 import psutil
 
+from surrogate_core.environment import environment
 from tasks.errors import BadInput
 
 IDLE_SECONDS = 120.0
@@ -95,7 +96,7 @@ def prefect_server(home: Path, pending: "PendingServer | None" = None) -> Iterat
         patience = {} if named else {"PREFECT_CLIENT_MAX_RETRIES": _RETRIES}
         with (
             temporary_settings({PREFECT_API_URL: server.url, **patience}),
-            _environment(PREFECT_API_URL=server.url, **patience, **_direct(server)),
+            environment(PREFECT_API_URL=server.url, **patience, **_direct(server)),
         ):
             yield server
     finally:
@@ -320,20 +321,6 @@ def _direct(server: Server) -> dict[str, str]:
     return {"no_proxy": hosts, "NO_PROXY": hosts}
 
 
-@contextlib.contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
 def _keep(home: Path, idle: float) -> None:
     """Run the server until it dies, or no lease has been held for `idle` seconds, or the home is gone."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
@@ -342,10 +329,10 @@ def _keep(home: Path, idle: float) -> None:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}/api"
     # A profile of the user's could name another database or server.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_PROFILE")}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_PROFILE")}
     server = subprocess.Popen(
         [sys.executable, "-P", str(Path(__file__).resolve()), "serve", str(port)],
-        env={**QUIET, **environment, **_pages(port), "PREFECT_HOME": str(home)},
+        env={**QUIET, **inherited, **_pages(port), "PREFECT_HOME": str(home)},
         stdin=subprocess.PIPE,
     )
     lease = (home / "lease").open("ab")

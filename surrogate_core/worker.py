@@ -17,6 +17,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal
 
+from surrogate_core.environment import environment
 from surrogate_core.output_log import OutputLog
 
 _SPAWN = multiprocessing.get_context("spawn")
@@ -164,15 +165,9 @@ def _surroundings() -> Iterator[None]:
     """What a process started inside inherits: one thread for linear algebra, and no Ctrl-C before it can ignore it."""
     with _SPAWN_LOCK:
         resource_tracker.ensure_running()  # now: it unblocks SIGINT when it starts
-        before = {name: os.environ.get(name) for name in _THREAD_LIMITS}
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        os.environ.update(dict.fromkeys(_THREAD_LIMITS, "1"))
         try:
-            yield
+            with environment(**dict.fromkeys(_THREAD_LIMITS, "1")):
+                yield
         finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
