@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -14,10 +13,8 @@ def lower_confidence_bound(spec: Surrogate, state: Any, u: Array, kappa: Array) 
 
     Source: Srinivas et al. (2010), arXiv:0912.3995, eq. 6. At kappa 0 its minimizer is that of `predict`.
     """
-    m, v = spec.latent(state, u)
-    if spec.transform == "log":  # log E[y] = shift + scale (m + scale v / 2)
-        return m + state.output.scale * v / 2 - kappa * jnp.sqrt(v)
-    return m - kappa * jnp.sqrt(v)
+    mean, std = spec.standardized(state, u)
+    return mean - kappa * std
 
 
 def exploration_weights(n: int) -> np.ndarray:

@@ -131,7 +131,7 @@ def open_pool(
             raise ValueError(f"timeout: expected a number of seconds > 0, got {timeout!r}")
         if spec.kind != "processes":
             raise ValueError(f"timeout: needs executor 'processes', which alone can stop a call, got {spec.kind!r}")
-    n_workers = spec.n_workers or _n_usable_cpus()
+    n_workers = spec.n_workers or usable_cpus()
     pool: Pool
     if spec.kind == "serial":
         pool = _SerialPool(function)
@@ -265,7 +265,7 @@ def _pickled(function: Callable[[Any], Any]) -> bytes:
         ) from error
 
 
-def _n_usable_cpus() -> int:
+def usable_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 import threading
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -20,19 +21,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import numpy as safetensors
-from scipy.linalg import cho_factor, cho_solve
-from scipy.spatial.distance import cdist
-from scipy.stats import multivariate_normal
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import RBF, ConstantKernel, Matern, WhiteKernel
-from tolerances import DIFFERENCES, GRADIENT, LIKELIHOOD, NEARBY, QUADRATURE, REORDERED, ROUNDING, SOLVE
+from tolerances import DIFFERENCES, QUADRATURE, ROUNDING
 
-from surrogate_core import Categorical, Dataset, Float, GPSurrogate, Integer, SearchSpace, load_surrogate
+from surrogate_core import Dataset, Float, GPSurrogate, Integer, SearchSpace, load_surrogate
 from surrogate_core.sampling import sample
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate, bucket
 from surrogate_core.surrogates.files import SURROGATES, surrogate_files
-from surrogate_core.surrogates.gaussian_process import BOUNDS, _features, negative_log_posterior
 
 # Beside its defaults, each kind is held to the contract with these.
 VARIANTS: dict[str, list[dict[str, Any]]] = {
@@ -40,7 +34,8 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"n_starts": 2},
         {"n_starts": 2, "kernel": "matern32", "transform": "log"},
         {"n_starts": 1, "kernel": "matern12", "prior": "flat", "length_scale": 0.5, "noise_level": 1e-4},
-        {"n_starts": 2, "kernel": "rbf", "prior": "flat", "transform": "log"},
+        {"n_starts": 2, "kernel": "rbf", "output_scale": "unit", "transform": "yeo_johnson"},
+        {"n_starts": 2, "kernel": "auto", "transform": "auto"},
     ]
 }
 # Few shapes are used throughout, for each is compiled: fits and predictions of at most 64 rows.
@@ -137,7 +132,7 @@ def test_numbers_are_of_64_bits_though_jax_has_32(spec: Surrogate) -> None:
     here, there = found
     for one, other in zip(here, there, strict=True):
         assert isinstance(one, np.ndarray | np.float64)
-        assert one.dtype == np.float64
+        assert one.dtype.itemsize == 8
         assert one.tobytes() == other.tobytes()
 
 
@@ -155,7 +150,7 @@ def test_a_fitted_surrogate_is_a_pytree(spec: Surrogate) -> None:
     fitted = fit(spec)
     again = jax.tree.map(lambda leaf: leaf, fitted)
     assert again.predict(points()).tolist() == fitted.predict(points()).tolist()
-    assert (again.spec, again.space) == (spec, SPACE)
+    assert (again.asked, again.spec, again.space) == (spec, fitted.spec, SPACE)
 
 
 @contract
@@ -163,7 +158,8 @@ def test_a_saved_surrogate_predicts_bit_for_bit(spec: Surrogate, tmp_path: Path)
     fitted, X = fit(spec), points()
     fitted.save(tmp_path / "some" / "model")
     again = load_surrogate(str(tmp_path / "some" / "model"))
-    assert (again.spec, again.space, again.diagnostics) == (spec, SPACE, fitted.diagnostics)
+    assert (again.asked, again.spec) == (spec, fitted.spec)
+    assert (again.space, again.diagnostics) == (SPACE, fitted.diagnostics)
     for told in ("predict", "uncertainty", "gradient"):
         assert getattr(again, told)(X).tobytes() == getattr(fitted, told)(X).tobytes()
     assert again.interval(X)[0].tobytes() == fitted.interval(X)[0].tobytes()
@@ -175,7 +171,7 @@ def test_a_saved_surrogate_is_json_and_arrays(spec: Surrogate, tmp_path: Path) -
     fit(spec).save(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
     about = orjson.loads((tmp_path / "model.json").read_bytes())
-    assert about["surrogate"] == spec.to_config()
+    assert about["asked"] == orjson.loads(orjson.dumps(spec.to_config()))
     arrays = (tmp_path / "model.safetensors").read_bytes()
     orjson.loads(arrays[8 : 8 + int.from_bytes(arrays[:8], "little")])
     with pytest.raises((pickle.UnpicklingError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError)):
@@ -183,12 +179,104 @@ def test_a_saved_surrogate_is_json_and_arrays(spec: Surrogate, tmp_path: Path) -
 
 
 @contract
-def test_rows_in_another_order_change_the_prediction_little(spec: Surrogate) -> None:
+def test_rows_in_another_order_change_no_bit(spec: Surrogate) -> None:
     rows = measured()
     shuffled = rows.take(np.random.default_rng(0).permutation(rows.n_samples))
-    spread = np.ptp(rows.ok.y)
-    again = spec.fit(shuffled, jax.random.key(3))
-    assert again.predict(points()) == pytest.approx(fit(spec).predict(points()), abs=REORDERED * spread)
+    assert surrogate_files(spec.fit(shuffled, jax.random.key(3))) == surrogate_files(fit(spec))
+
+
+@contract
+def test_a_fit_that_goes_on_from_one_to_fewer_rows_predicts_as_well_as_a_new_one(spec: Surrogate) -> None:
+    U, at = sample("sobol", 36, 2, seed=1), sample("sobol", 64, 2, seed=5)
+    rows = Dataset(U, smooth(U), CUBE)
+    before = spec.fit(rows.take(range(30)), jax.random.key(3))
+    fits = spec.fit(rows, jax.random.key(3), before), spec.fit(rows, jax.random.key(3))
+    assert {fitted.asked for fitted in fits} == {spec}
+    on, anew = (np.sqrt(np.mean((fitted.predict(at) - smooth(at)) ** 2)) for fitted in fits)
+    assert on < 1.5 * anew + 1e-3 * np.ptp(rows.y)
+
+
+@contract
+def test_nothing_is_compiled_again_within_a_bucket(spec: Surrogate) -> None:
+    rows = measured().ok
+    before = spec.fit(rows.take(range(11)), jax.random.key(3))
+    for told in ("predict", "uncertainty", "gradient", "extrapolation"):
+        getattr(before, told)(points())
+    compiled: list[str] = []
+
+    def note(event: str, *_: Any, **__: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        later = replace(before.spec).fit(rows, jax.random.key(3), before)
+        (
+            later.predict(points(9)),
+            later.uncertainty(points(9)),
+            later.gradient(points(9)),
+            later.extrapolation(points(9)),
+        )
+        assert not compiled
+        jax.jit(lambda x: x + 2.5)(np.ones(17))
+        assert compiled  # the listener hears what is compiled
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+
+
+@contract
+def test_a_row_is_at_no_distance_from_the_data_and_what_is_far_is_beyond_its_edge(spec: Surrogate) -> None:
+    fitted = fit(spec)
+    corner = 0.3 * sample("sobol", 16, 2, seed=1)
+    there = spec.fit(Dataset(corner, smooth(corner), CUBE), jax.random.key(3))
+    assert fitted.extrapolation(measured().ok.X) == pytest.approx(np.zeros(12), abs=1e-6)
+    assert (there.extrapolation(0.3 * sample("sobol", 64, 2, seed=5)) <= 1).mean() > 0.7
+    assert (there.extrapolation(0.9 + 0.1 * sample("sobol", 64, 2, seed=5)) > 1).all()
+    assert fitted.extrapolation(points()[0]).shape == ()
+
+
+@contract
+def test_a_stretch_of_the_deviations_changes_no_mean_of_a_symmetric_prediction(spec: Surrogate) -> None:
+    fitted, X = fit(spec), points()
+    wide = fitted.recalibrated(3.0)
+    low, high = fitted.interval(X)
+    wide_low, wide_high = wide.interval(X)
+    assert ((wide_low < low) & (high < wide_high)).all()
+    assert (wide.uncertainty(X) > fitted.uncertainty(X)).all()
+    if wide.spec.transform == "standardize":
+        assert wide.predict(X) == pytest.approx(fitted.predict(X), rel=ROUNDING)
+        assert wide.uncertainty(X) == pytest.approx(3 * fitted.uncertainty(X), rel=ROUNDING)
+    twice = wide.recalibrated(1 / 3)
+    assert twice.uncertainty(X) == pytest.approx(fitted.uncertainty(X), rel=1e-6)
+
+
+@contract
+def test_the_crps_is_the_mean_distance_less_half_the_spread(spec: Surrogate) -> None:
+    expected = fit(spec).predictive(points(3))
+    levels = (np.arange(4000) + 0.5) / 4000
+    y = np.array([2.0, 0.5, 3.0])
+    for i, told in enumerate(expected.crps(y)):
+        draws = np.array([fit(spec).interval(points(3)[i], abs(2 * q - 1))[int(q > 0.5)] for q in levels[::8]])
+        spread = np.abs(draws[:, None] - draws).mean()
+        assert told == pytest.approx(np.abs(draws - y[i]).mean() - spread / 2, rel=0.05, abs=0.01 * draws.std())
+
+
+@contract
+def test_fits_never_hang(spec: Surrogate) -> None:
+    """A process of its own, since what hangs within compiled code ends no test."""
+    code = (
+        "import numpy as np, threading\n"
+        "from surrogate_core import *\n"
+        "from surrogate_core.surrogates.files import SURROGATES\n"
+        f"spec = SURROGATES[{spec.kind!r}](**{ {k: v for k, v in spec.to_config().items() if k != 'kind'}!r})\n"
+        "rng = np.random.default_rng(0)\n"
+        "def work():\n"
+        "    for n in (3, 40, 70):\n"
+        "        X = rng.random((n, 2)); spec.fit(Dataset(X, 2 + np.sin(X.sum(1)))).gradient(X)\n"
+        "threads = [threading.Thread(target=work) for _ in range(3)]\n"
+        "[t.start() for t in threads]; [t.join() for t in threads]\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=240)
 
 
 @contract
@@ -226,7 +314,7 @@ def test_an_interval_holds_the_median_and_grows_with_its_level(spec: Surrogate) 
     assert (inner[0] < median).all()
     assert (median < inner[1]).all()
     assert (inner[1] < outer[1]).all()
-    if spec.transform == "log":
+    if fitted.spec.transform == "log":
         assert (outer[0] > 0).all()
     assert fitted.interval(X, level=0.95)[0].tolist() == outer[0].tolist()
 
@@ -238,19 +326,23 @@ def test_the_density_integrates_to_the_level_of_an_interval(spec: Surrogate) -> 
     for x in points(3):
         for level in (0.95, 1 - 1e-9):
             low, high = fitted.interval(x, level)
-            if spec.transform == "log":  # on a logarithmic scale, where the density is smooth
+            if fitted.spec.transform == "log":  # on a logarithmic scale, where the density is smooth
                 y = np.exp(np.log(low * high) / 2 + np.log(high / low) / 2 * nodes)
                 by = y * np.log(high / low) / 2
             else:
                 y, by = (low + high) / 2 + (high - low) / 2 * nodes, (high - low) / 2
             density = np.exp(fitted.log_density(np.tile(x, (64, 1)), y))
-            assert np.sum(weights * by * density) == pytest.approx(level, abs=QUADRATURE)
+            kinked = fitted.spec.transform == "yeo_johnson"  # where its two branches meet
+            assert np.sum(weights * by * density) == pytest.approx(
+                level, abs=100 * QUADRATURE if kinked else QUADRATURE
+            )
 
 
 @contract
 def test_a_value_that_the_transform_rules_out_has_no_density(spec: Surrogate) -> None:
     density = fit(spec).log_density(points(3), np.array([-1.0, 0.0, 1.0]))
-    assert np.isfinite(density).tolist() == ([False, False, True] if spec.transform == "log" else [True] * 3)
+    logarithmic = fit(spec).spec.transform == "log"
+    assert np.isfinite(density).tolist() == ([False, False, True] if logarithmic else [True] * 3)
     assert not np.isnan(density).any()
 
 
@@ -281,7 +373,7 @@ def test_poor_data_give_a_finite_surrogate(spec: Surrogate, case: str) -> None:
     assert (fitted.uncertainty(at) >= 0).all()
     assert (lower < upper).all()
     if np.ptp(y) < ROUNDING:
-        assert fitted.interval(at, level=0)[0] == pytest.approx(np.full(4, np.mean(y)), rel=SOLVE)
+        assert fitted.interval(at, level=0)[0] == pytest.approx(np.full(4, np.mean(y)), rel=1e-8)
 
 
 @contract
@@ -311,7 +403,7 @@ def test_points_of_a_wrong_shape_are_refused_with_their_shape(
 
 @contract
 def test_a_spec_is_told_by_its_config_and_by_what_differs_from_the_defaults(spec: Surrogate) -> None:
-    config = spec.to_config()
+    config = orjson.loads(orjson.dumps(spec.to_config()))
     assert SURROGATES[config.pop("kind")](**config) == spec
     assert hash(replace(spec)) == hash(spec)
     assert str(spec).startswith(spec.kind)
@@ -431,164 +523,7 @@ def test_numbers_of_numpy_in_a_spec_can_be_saved(tmp_path: Path) -> None:
     assert load_surrogate(tmp_path).spec == spec
 
 
-# The Gaussian process
-
-KERNELS = ("matern52", "matern32", "matern12", "rbf")
-THEIRS: dict[str, Callable[[float | list[float]], Any]] = {
-    "matern52": lambda scales: Matern(scales, length_scale_bounds=BOUNDS[0], nu=2.5),
-    "matern32": lambda scales: Matern(scales, length_scale_bounds=BOUNDS[0], nu=1.5),
-    "matern12": lambda scales: Matern(scales, length_scale_bounds=BOUNDS[0], nu=0.5),
-    "rbf": lambda scales: RBF(scales, length_scale_bounds=BOUNDS[0]),
-}
-
-
-def textbook(kernel: str, r: np.ndarray) -> np.ndarray:
-    """Rasmussen & Williams (2006), eqs. 4.9, 4.17, by the scaled distance."""
-    if kernel == "rbf":
-        return np.exp(-(r**2) / 2)
-    if kernel == "matern12":
-        return np.exp(-r)
-    if kernel == "matern32":
-        return (1 + np.sqrt(3) * r) * np.exp(-np.sqrt(3) * r)
-    return (1 + np.sqrt(5) * r + 5 * r**2 / 3) * np.exp(-np.sqrt(5) * r)
-
-
-def textbook_covariance(kernel: str, theta: np.ndarray, U: np.ndarray) -> np.ndarray:
-    *l, s2, e = np.exp(theta)
-    return s2 * textbook(kernel, cdist(U / l, U / l)) + e * np.eye(len(U))
-
-
-THETAS = np.log([[0.3, 0.7, 1.3, 1e-3], [0.05, 3.0, 0.2, 1e-1], [2.0, 2.0, 30.0, 1e-4]])
-
-
-PLAIN = np.arange(2)  # two numbers: each feature is a variable of its own
-
-
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_the_gradient_by_hand_is_that_of_the_posterior(kernel: str) -> None:
-    n, N = 10, 12
-    U = np.zeros((N, 2))
-    U[:n] = sample("sobol", n, 2, seed=4)
-    z = np.where(np.arange(N) < n, np.sin(5 * U[:, 0]) + U[:, 1], 0.0)
-    rest = (
-        U,
-        PLAIN,
-        z,
-        (np.arange(N) < n).astype(float),
-        np.array([0.2, 0.2, 0.0, -5.0]),
-        np.array([0.5, 0.5, 1.0, 0.1]),
-    )
-    with jax.enable_x64(True):
-        automatic = jax.jit(jax.grad(lambda theta: negative_log_posterior(kernel, theta, *rest)[0]))
-        for theta in THETAS:
-            expected = np.asarray(automatic(theta))
-            by_hand = np.asarray(negative_log_posterior(kernel, theta, *rest)[1])
-            assert by_hand == pytest.approx(expected, rel=GRADIENT, abs=GRADIENT * np.abs(expected).max())
-
-
-@pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("apart", [0.0, 1e-9, 1e-4])
-def test_the_gradient_by_hand_stands_rows_that_are_nearly_one(kernel: str, apart: float) -> None:
-    U = sample("sobol", 12, 2, seed=4)
-    U[1] = U[0] + apart
-    z = np.sin(5 * U[:, 0]) + U[:, 1]
-
-    def value(thetas: np.ndarray) -> np.ndarray:
-        covariances = [textbook_covariance(kernel, theta, U) for theta in thetas]
-        return np.array([-multivariate_normal(np.zeros(12), K).logpdf(z) for K in covariances])
-
-    for theta in THETAS:
-        with jax.enable_x64(True):
-            by_hand = np.asarray(negative_log_posterior(kernel, theta, U, PLAIN, z, np.ones(12), *[np.zeros(4)] * 2)[1])
-        expected = differences(value, theta, h=np.full(4, 1e-4))
-        assert by_hand == pytest.approx(expected, rel=NEARBY, abs=NEARBY * np.abs(expected).max())
-
-
-@pytest.mark.parametrize("kernel", [*KERNELS, "matern"])  # the last is matern52 by another name
-@pytest.mark.parametrize("n", [1, 5, 8])
-def test_the_likelihood_is_that_of_the_normal_distribution_whatever_the_padding(kernel: str, n: int) -> None:
-    U, z = np.full((8, 2), 0.5), np.zeros(8)
-    U[:n] = sample("sobol", n, 2, seed=4)
-    z[:n] = np.cos(4 * U[:n, 0]) - U[:n, 1]
-    theta, flat = np.log([0.4, 0.9, 1.7, 1e-3]), np.zeros(4)
-    K = textbook_covariance(kernel, theta, U[:n])
-    with jax.enable_x64(True):
-        value = negative_log_posterior(kernel, theta, U, PLAIN, z, (np.arange(8) < n) * 1.0, flat, flat)[0]
-    assert float(value) == pytest.approx(-multivariate_normal(np.zeros(n), K).logpdf(z[:n]), rel=SOLVE)
-
-
-@pytest.mark.parametrize("spec", [spec for spec in CONTRACT if isinstance(spec, GPSurrogate)], ids=str)
-@pytest.mark.parametrize("n", [6, 8, 9, 12])  # in buckets of 8 and of 12
-def test_the_prediction_is_that_of_the_textbook_whatever_the_padding(spec: GPSurrogate, n: int) -> None:
-    U = sample("sobol", n, 2, seed=1)
-    y = smooth(U)
-    fitted = spec.fit(Dataset(U, y, CUBE))
-    told = fitted.diagnostics
-    l, s2, e = np.array(list(told["lengthscales"].values())), told["output_scale"], told["noise"]
-    at = sample("random", 5, 2, seed=2)
-    g = np.log(y) if spec.transform == "log" else y
-    K = cho_factor(s2 * textbook(spec.kernel, cdist(U / l, U / l)) + e * np.eye(n), lower=True)
-    k = s2 * textbook(spec.kernel, cdist(at / l, U / l))
-    mean = g.mean() + g.std() * k @ cho_solve(K, (g - g.mean()) / g.std())  # eq. 2.25
-    variance = g.var() * (s2 - np.sum(k * cho_solve(K, k.T).T, axis=1))  # eq. 2.26
-    if spec.transform == "log":
-        y_mean, y_std = np.exp(mean + variance / 2), np.exp(mean + variance / 2) * np.sqrt(np.expm1(variance))
-    else:
-        y_mean, y_std = mean, np.sqrt(variance)
-    assert fitted.predict(at) == pytest.approx(y_mean, rel=GRADIENT)
-    assert fitted.uncertainty(at) == pytest.approx(y_std, rel=GRADIENT, abs=GRADIENT * np.ptp(y))
-
-
-@pytest.mark.parametrize("kernel", ["matern52", "matern12"])
-def test_the_fit_is_as_likely_as_scikit_learns(kernel: str) -> None:
-    U = sample("sobol", 30, 2, seed=1)
-    y = np.sin(6 * U[:, 0]) + (U[:, 1] - 0.3) ** 2
-    scale, noise = ConstantKernel(1.0, BOUNDS[1]), WhiteKernel(1e-4, BOUNDS[2])
-    theirs = GaussianProcessRegressor(
-        scale * THEIRS[kernel]([0.5, 0.5]) + noise, normalize_y=True, n_restarts_optimizer=4, random_state=0
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a hyperparameter is close to its bound
-        theirs.fit(U, y)
-    told = GPSurrogate(kernel=kernel, prior="flat").fit(Dataset(U, y, CUBE)).diagnostics
-    ours = np.log([told["output_scale"], *told["lengthscales"].values(), told["noise"]])
-    assert theirs.log_marginal_likelihood(ours) >= theirs.log_marginal_likelihood_value_ - LIKELIHOOD
-
-
-def test_more_starts_do_not_end_worse() -> None:
-    few, many = (GPSurrogate(n_starts=n).fit(measured()).diagnostics for n in (1, 6))
-    assert many["negative_log_posterior"] <= few["negative_log_posterior"] + SOLVE
-    assert len(many["start_values"]) == 6
-    assert min(many["start_values"]) == many["negative_log_posterior"]
-
-
-def test_noise_is_found_where_it_is() -> None:
-    U = sample("sobol", 30, 2, seed=1)
-    clean = np.sin(6 * U[:, 0]) + U[:, 1]
-    noisy = clean + 0.3 * np.random.default_rng(0).standard_normal(30)
-    quiet, loud = (GPSurrogate(n_starts=2).fit(Dataset(U, y, CUBE)) for y in (clean, noisy))
-    assert quiet.diagnostics["noise"] < 1e-3 < 1e-2 < loud.diagnostics["noise"]
-    lower, upper = loud.interval(U)
-    assert 0.8 <= np.mean((lower <= noisy) & (noisy <= upper)) <= 1
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"kernel": "matern53"}, "kernel: expected one of matern52, .*got 'matern53'"),
-        ({"kernel": None}, "kernel: .*got None"),
-        ({"prior": "falt"}, "prior: expected .*got 'falt'"),
-        ({"n_starts": 0}, "n_starts: expected an integer >= 1, got 0"),
-        ({"max_iterations": 0}, "max_iterations: expected an integer >= 1, got 0"),
-        ({"length_scale": 0.0}, "length_scale: expected a number from 0.005 to 200, got 0.0"),
-        ({"length_scale": float("nan")}, "length_scale: .*got nan"),
-        ({"noise_level": 2.0}, "noise_level: expected a number from 1e-08 to 1, got 2.0"),
-    ],
-    ids=str,
-)
-def test_a_value_out_of_range_is_told(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        GPSurrogate(**arguments)
+# Programs
 
 
 @given(st.integers(0, 10**6))
@@ -599,51 +534,3 @@ def test_a_bucket_holds_its_rows_and_wastes_at_most_half(n: int) -> None:
 
 def test_buckets_are_few() -> None:
     assert sorted({bucket(n) for n in range(1, 201)}) == [64, 96, 128, 192, 256]
-
-
-# Categorical variables
-
-KINDS = {"a": 0.0, "b": 3.0, "c": -1.0}
-WITH_KINDS = SearchSpace({"x": Float(0, 2), "kind": Categorical(list(KINDS))})
-
-
-def by_kind(X: np.ndarray, offsets: list[float]) -> np.ndarray:
-    return np.sin(2 * X[:, 0]) + np.array(offsets)[X[:, 1].astype(int)]
-
-
-def test_a_choice_is_learned_and_the_gradient_is_that_within_it() -> None:
-    X = WITH_KINDS.decode(sample("sobol", 24, 2, seed=1))
-    fitted = GPSurrogate(n_starts=2).fit(Dataset(X, by_kind(X, list(KINDS.values())), WITH_KINDS))
-    for choice, offset in enumerate(KINDS.values()):
-        at = np.array([[x, choice] for x in (0.3, 0.9, 1.6)])
-        assert fitted.predict(at) == pytest.approx(np.sin(2 * at[:, 0]) + offset, abs=0.05)
-        assert fitted.gradient(at)[:, 0] == pytest.approx(2 * np.cos(2 * at[:, 0]), abs=0.3)
-        assert fitted.gradient(at)[:, 1].tolist() == [0, 0, 0]
-
-
-@pytest.mark.parametrize("order", [("b", "c", "a"), ("c", "b", "a")])
-def test_the_order_of_the_choices_does_not_matter(order: tuple[str, ...]) -> None:
-    other = SearchSpace({"x": Float(0, 2), "kind": Categorical(order)})
-    X = WITH_KINDS.decode(sample("sobol", 12, 2, seed=1))
-    y = by_kind(X, list(KINDS.values()))
-    there = np.array([other.point(WITH_KINDS.params(x)) for x in X])
-    one = GPSurrogate(n_starts=2).fit(Dataset(X, y, WITH_KINDS))
-    two = GPSurrogate(n_starts=2).fit(Dataset(there, y, other))
-    beside = np.array([0.01, 0])
-    assert two.predict(there + beside) == pytest.approx(one.predict(X + beside), abs=REORDERED * np.ptp(y))
-
-
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_the_gradient_by_hand_holds_for_choices_too(kernel: str) -> None:
-    U = WITH_KINDS.encode(WITH_KINDS.decode(sample("sobol", 12, 2, seed=4)))
-    F, group = _features(U, WITH_KINDS.n_choices)
-    assert F.shape == (12, 4)
-    assert group.tolist() == [0, 1, 1, 1]
-    z = np.sin(5 * U[:, 0]) + U[:, 1]
-    rest = F, group, z, np.ones(12), np.array([0.2, 0.2, 0.0, -5.0]), np.array([0.5, 0.5, 1.0, 0.1])
-    with jax.enable_x64(True):
-        automatic = jax.jit(jax.grad(lambda theta: negative_log_posterior(kernel, theta, *rest)[0]))
-        for theta in THETAS:
-            expected = np.asarray(automatic(theta))
-            by_hand = np.asarray(negative_log_posterior(kernel, theta, *rest)[1])
-            assert by_hand == pytest.approx(expected, rel=GRADIENT, abs=GRADIENT * np.abs(expected).max())

@@ -5,22 +5,27 @@ X: (d,) or (n, d) in the problem's units.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from scipy.special import ndtri
 
 from surrogate_core.dataset import Dataset
 from surrogate_core.precision import float64
 from surrogate_core.space import SearchSpace
-from surrogate_core.surrogates.output import Transform, from_latent, log_slope, moments, to_latent
+from surrogate_core.surrogates.output import Transform, from_latent, latent_of_mean, log_slope, moments
+from surrogate_core.surrogates.predictive import Predictive
+from surrogate_core.surrogates.support import Support, extrapolation
+
+if TYPE_CHECKING:
+    from surrogate_core.surrogates.pathwise import FunctionDraws
+
+CHUNK = 1024  # points that are predicted at once: what is computed of them stays in a CPU's cache
 
 
 @dataclass(frozen=True)
@@ -32,12 +37,15 @@ class Surrogate(ABC):
     transform: Transform = "standardize"
 
     @abstractmethod
-    def fit(self, dataset: Dataset, key: Array | None = None) -> "FittedSurrogate":
-        """Learns the ok rows of a dataset.
+    def fit(
+        self, dataset: Dataset, key: Array | None = None, start: "FittedSurrogate | None" = None
+    ) -> "FittedSurrogate":
+        """Learns the ok rows of a dataset, in whatever order they are.
 
         Args:
             dataset: at least one ok row.
             key: a `jax.random.key`, which fixes every bit; without one, `jax.random.key(0)`.
+            start: a fit of this spec to fewer of these rows, from which the search goes on; sooner done.
 
         Raises:
             ValueError: there is nothing to fit, or the values do not suit the transform.
@@ -51,14 +59,28 @@ class Surrogate(ABC):
     def noise(self, state: Any) -> Array:
         """Variance of the observation noise of z."""
 
+    @abstractmethod
+    def support(self, state: Any) -> Support:
+        """Where the data is, by the surrogate's own measure of distance."""
+
     @property
     def traced(self) -> "Surrogate":
         """The spec less what matters to the fit alone: programs that predict are compiled once for each such."""
         return self
 
+    def calibrated(self, state: Any, u: Array) -> tuple[Array, Array]:
+        """m and v with the stretch that calibration found."""
+        m, v = self.latent(state, u)
+        return m, v * state.output.calibration**2
+
     def moments(self, state: Any, u: Array) -> tuple[Array, Array]:
         """Mean and standard deviation of y in the problem's units at one point; pure, differentiable."""
-        return moments(self.transform, state.output, *self.latent(state, u))
+        return moments(self.transform, state.output, *self.calibrated(state, u))
+
+    def standardized(self, state: Any, u: Array) -> tuple[Array, Array]:
+        """A number that rises with the mean of y, and is of the size of z, and the standard deviation of z."""
+        m, v = self.calibrated(state, u)
+        return latent_of_mean(self.transform, state.output, m, v), v**0.5
 
     def to_config(self) -> dict[str, Any]:
         return {"kind": self.kind, **asdict(self)}
@@ -75,44 +97,92 @@ class FittedSurrogate:
 
     All differentiation happens inside, in float64: `gradient` is `jax.grad` of `predict` and nothing else. Points go in
     and values come out as numpy float64 in the problem's units.
+
+    Args:
+        spec: what predicts: its choices are made, no field is "auto".
+        space: of the points.
+        state: a `spec.State`.
+        diagnostics: how the fit went; told, not carried through transformations.
+        asked: the spec that was asked to fit, by which to fit again; by default `spec`.
     """
 
-    def __init__(self, spec: Surrogate, space: SearchSpace, state: Any, diagnostics: Mapping[str, Any] | None = None):
+    def __init__(
+        self,
+        spec: Surrogate,
+        space: SearchSpace,
+        state: Any,
+        diagnostics: Mapping[str, Any] | None = None,
+        asked: Surrogate | None = None,
+    ):
         self.spec = spec
         self.space = space
         self.state = state
-        self.diagnostics = dict(diagnostics or {})  # told, not carried through transformations
+        self.diagnostics = dict(diagnostics or {})
+        self.asked = spec if asked is None else asked
 
     def predict(self, X: Any) -> np.ndarray:
         """Mean of the prediction, scalar or (n,)."""
-        return self._moments(X)[0]
+        return self._at(_mean, X)
 
     def uncertainty(self, X: Any) -> np.ndarray:
         """Standard deviation of the noise-free function under the model, scalar or (n,)."""
-        return self._moments(X)[1]
+        return self._at(_std, X)
 
-    @float64
     def gradient(self, X: Any) -> np.ndarray:
         """Gradient of `predict` in the problem's units, (d,) or (n, d)."""
-        U = np.atleast_2d(self.space.encode(X))
-        by_unit = np.asarray(_gradient(self.spec.traced, self.state, _padded(U)))[: len(U)]
-        return by_unit.reshape(np.shape(X)) * self.space.slope(X)
+        return self._at(_gradient, X) * self.space.slope(X)
+
+    def predictive(self, X: Any, noise: Any = None) -> Predictive:
+        """The distribution of observations at each point.
+
+        Args:
+            X: points.
+            noise: standard deviations of the observations, scalar or (n,), in the problem's units, NaN where unknown;
+                without it, the noise that was learned.
+        """
+        m, v = self._at(_latent, X)
+        return Predictive(self.spec.transform, self.state.output, m, v, self._noise(m, noise))
 
     def interval(self, X: Any, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
         """Central interval in which an observation, noise included, falls with probability `level`."""
-        m, s = self._observed(X)
-        half = ndtri((1 + level) / 2) * s
-        output = self.state.output
-        return from_latent(self.spec.transform, output, m - half), from_latent(self.spec.transform, output, m + half)
+        return self.predictive(X).interval(level)
 
     def log_density(self, X: Any, y: np.ndarray) -> np.ndarray:
         """Log of the predictive density of observations y, noise included, scalar or (n,)."""
-        m, s = self._observed(X)
-        transform, output = self.spec.transform, self.state.output
-        with np.errstate(invalid="ignore", divide="ignore"):
-            z = (to_latent(transform, output, y) - m) / s
-            density = -(z**2 + np.log(2 * np.pi)) / 2 - np.log(s) + log_slope(transform, output, y)
-        return np.where(np.isnan(density), -np.inf, density)  # a value that the transform rules out
+        return self.predictive(X).log_density(y)
+
+    def extrapolation(self, X: Any) -> np.ndarray:
+        """How far points are from the data, scalar or (n,): 0 at a row, 1 at the edge of the data, more beyond.
+
+        Distances are the surrogate's own: a variable that hardly matters hardly counts. Of new points from where the
+        data is from, 95 % are below 1.
+        """
+        return self._at(_extrapolation, X)
+
+    def draws(self, n_draws: int, key: Array | None = None, n_features: int = 512) -> "FunctionDraws":
+        """Functions drawn from the posterior of the noise-free function; called with points, each gives its values.
+
+        Args:
+            n_draws: how many.
+            key: a `jax.random.key`, which fixes every bit; without one, `jax.random.key(0)`.
+            n_features: of the approximation of the prior; more are closer to it.
+
+        Raises:
+            ValueError: the surrogate is no Gaussian process, or a number is below 1.
+        """
+        from surrogate_core.surrogates.gaussian_process import GPSurrogate
+        from surrogate_core.surrogates.pathwise import draw_functions
+
+        if not isinstance(self.spec, GPSurrogate):
+            raise ValueError(f"draws: expected a gaussian_process, got {self.spec.kind}")
+        key = jax.random.key(0) if key is None else key
+        return draw_functions(self.spec, self.space, self.state, n_draws, key, n_features)
+
+    def recalibrated(self, factor: float) -> "FittedSurrogate":
+        """The same with all standard deviations, of the latent output, multiplied by a factor on top of any before."""
+        output = self.state.output._replace(calibration=np.float64(self.state.output.calibration * factor))
+        state = self.state._replace(output=output)
+        return FittedSurrogate(self.spec, self.space, state, self.diagnostics, self.asked)
 
     def save(self, folder: str | Path) -> None:
         """Writes `model.safetensors` and `model.json` to a folder, made if need be."""
@@ -120,29 +190,23 @@ class FittedSurrogate:
 
         save_surrogate(self, Path(folder))
 
-    @float64
-    def _latent(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        U = np.atleast_2d(self.space.encode(X))
-        m, v = _latent(self.spec.traced, self.state, _padded(U))
-        shape = np.shape(X)[:-1]
-        return np.asarray(m)[: len(U)].reshape(shape), np.asarray(v)[: len(U)].reshape(shape)
+    def _at(self, of_points: Callable[..., Any], X: Any) -> Any:
+        return evaluate(of_points, self.spec, self.space, self.state, X)
 
-    @float64
-    def _moments(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        mean, std = moments(self.spec.transform, self.state.output, *map(jnp.asarray, self._latent(X)))
-        return np.asarray(mean), np.asarray(std)
+    def _noise(self, m: np.ndarray, noise: Any) -> np.ndarray:
+        learned = np.asarray(self.spec.noise(self.state))
+        if noise is None:
+            return learned
+        y = from_latent(self.spec.transform, self.state.output, m)  # where the noise is read through the transform
+        known = (np.asarray(noise) * np.exp(log_slope(self.spec.transform, self.state.output, y))) ** 2
+        return np.where(np.isnan(known), learned, known)
 
-    @float64
-    def _observed(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        m, v = self._latent(X)
-        return m, np.sqrt(v + np.asarray(self.spec.noise(self.state)))
-
-    def tree_flatten(self) -> tuple[tuple[Any], tuple[Surrogate, SearchSpace]]:
-        return (self.state,), (self.spec, self.space)
+    def tree_flatten(self) -> tuple[tuple[Any], tuple[Surrogate, SearchSpace, Surrogate]]:
+        return (self.state,), (self.spec, self.space, self.asked)
 
     @classmethod
-    def tree_unflatten(cls, aux: tuple[Surrogate, SearchSpace], children: tuple[Any]) -> "FittedSurrogate":
-        return cls(*aux, *children)
+    def tree_unflatten(cls, aux: tuple[Surrogate, SearchSpace, Surrogate], children: tuple[Any]) -> "FittedSurrogate":
+        return cls(*aux[:2], *children, asked=aux[2])
 
 
 def bucket(n: int) -> int:
@@ -156,15 +220,36 @@ def bucket(n: int) -> int:
     return size
 
 
-def _padded(U: np.ndarray) -> np.ndarray:
-    return np.concatenate([U, np.full((bucket(len(U)) - len(U), U.shape[1]), 0.5)])
+def program(of_point: Callable[[Any, Any, Array], Any]) -> Callable[..., Any]:
+    """Compiles a function of (spec, state, u) for many points at once, as `evaluate` calls it."""
+
+    @partial(jax.jit, static_argnums=0)
+    def of_points(spec: Surrogate, state: Any, U: Array) -> Any:
+        return jax.vmap(partial(of_point, spec, state))(U)
+
+    return of_points
 
 
-@partial(jax.jit, static_argnums=0)
-def _latent(spec: Surrogate, state: Any, U: Array) -> tuple[Array, Array]:
-    return jax.vmap(partial(spec.latent, state))(U)
+@float64
+def evaluate(of_points: Callable[..., Any], spec: Surrogate, space: SearchSpace, state: Any, X: Any) -> Any:
+    """What a `program` tells of points in the problem's units, (d,) or (n, d), a chunk at a time: numpy arrays."""
+    U = np.atleast_2d(space.encode(X))
+    parts = []
+    for first in range(0, max(len(U), 1), CHUNK):
+        chunk = U[first : first + CHUNK]
+        padding = np.full((bucket(len(chunk)) - len(chunk), U.shape[1]), 0.5)
+        parts.append(of_points(spec.traced, state, np.concatenate([chunk, padding])))
+
+    def whole(*leaves: Array) -> np.ndarray:  # only the last chunk is padded
+        joined = np.concatenate(leaves)[: len(U)]
+        return joined.reshape(np.shape(X)[:-1] + joined.shape[1:])
+
+    return jax.tree.map(whole, *parts)
 
 
-@partial(jax.jit, static_argnums=0)
-def _gradient(spec: Surrogate, state: Any, U: Array) -> Array:
-    return jax.vmap(jax.grad(lambda u: spec.moments(state, u)[0]))(U)
+# What is not asked for is not computed: of a program that tells the mean alone, XLA leaves out the variance.
+_latent = program(lambda spec, state, u: spec.latent(state, u))
+_mean = program(lambda spec, state, u: spec.moments(state, u)[0])
+_std = program(lambda spec, state, u: spec.moments(state, u)[1])
+_gradient = program(lambda spec, state, u: jax.grad(lambda at: spec.moments(state, at)[0])(u))
+_extrapolation = program(lambda spec, state, u: extrapolation(spec.support(state), u))

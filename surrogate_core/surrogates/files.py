@@ -15,7 +15,7 @@ from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
 from surrogate_core.surrogates.gaussian_process import GPSurrogate
 from surrogate_core.surrogates.output import Output
 
-SCHEMA = 2
+SCHEMA = 3
 ARRAYS, SPEC = "model.safetensors", "model.json"
 SURROGATES: dict[str, type[Surrogate]] = {spec.kind: spec for spec in (GPSurrogate,)}
 
@@ -30,6 +30,7 @@ def surrogate_files(fitted: FittedSurrogate) -> dict[str, bytes]:
         "schema": SCHEMA,
         "arrays": hashlib.sha256(saved).hexdigest(),
         "surrogate": fitted.spec.to_config(),
+        "asked": fitted.asked.to_config(),
         "space": fitted.space.to_config(),
         "diagnostics": fitted.diagnostics,
     }
@@ -51,12 +52,11 @@ def surrogate_from_files(files: dict[str, bytes]) -> FittedSurrogate:
             raise ValueError(f"expected schema {SCHEMA}, got {about['schema']!r}")
         if hashlib.sha256(files[ARRAYS]).hexdigest() != about["arrays"]:
             raise ValueError(f"expected the {ARRAYS} that was saved with it, got another")
-        config = dict(about["surrogate"])
-        spec = SURROGATES[config.pop("kind")](**config)
+        spec, asked = (_spec(about[name]) for name in ("surrogate", "asked"))
         arrays = safetensors.load(files[ARRAYS])
         output = Output(**{name: arrays.pop(f"output.{name}") for name in Output._fields})
         state = spec.State(**arrays, output=output)
-        return FittedSurrogate(spec, SearchSpace.from_config(about["space"]), state, about["diagnostics"])
+        return FittedSurrogate(spec, SearchSpace.from_config(about["space"]), state, about["diagnostics"], asked)
     except (
         AttributeError,
         KeyError,
@@ -84,3 +84,7 @@ def load_surrogate(folder: str | Path) -> FittedSurrogate:
         return surrogate_from_files({name: path.read_bytes() for name, path in paths.items()})
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder}: {error}") from error
+
+
+def _spec(config: dict[str, Any]) -> Surrogate:
+    return SURROGATES[config["kind"]](**{name: value for name, value in config.items() if name != "kind"})

@@ -1,1 +1,1 @@
-"""How far a surrogate can be trusted: cross-validation, metrics of prediction and uncertainty, gates."""
+"""How far a surrogate can be trusted: held-out rows, calibration, gradients, reach of the data, and gates on all."""

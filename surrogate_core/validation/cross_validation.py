@@ -1,47 +1,24 @@
-"""K-fold cross-validation of any surrogate: every row is predicted by a fit that has not seen it."""
-
-from dataclasses import dataclass
-from typing import Any
+"""Every row is predicted by a fit that has not seen it: by folds, for any surrogate, or in closed form."""
 
 import jax
 import numpy as np
 
 from surrogate_core.dataset import Dataset
-from surrogate_core.surrogates.base import Surrogate
-from surrogate_core.validation.metrics import regression_metrics
+from surrogate_core.parallel import in_threads
+from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
+from surrogate_core.surrogates.predictive import Predictive
+from surrogate_core.validation.held_out import HeldOut
 
 
-@dataclass(frozen=True, eq=False)
-class CrossValidation:
-    """Held-out predictions of the ok rows, all (n,), and their metrics."""
-
-    y: np.ndarray
-    fold: np.ndarray
-    predicted: np.ndarray
-    lower: np.ndarray
-    upper: np.ndarray
-    log_density: np.ndarray
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        return regression_metrics(self.y, self.predicted, self.lower, self.upper, self.log_density)
-
-    def table(self, sign: float = 1.0) -> list[dict[str, Any]]:
-        """A row for each held-out prediction; sign -1 turns values round that are maximized."""
-        lower, upper = np.sort(sign * np.stack([self.lower, self.upper]), axis=0)
-        names = ("fold", "y", "predicted", "lower", "upper")
-        columns = (self.fold, sign * self.y, sign * self.predicted, lower, upper)
-        return [dict(zip(names, row, strict=True)) for row in zip(*(c.tolist() for c in columns), strict=True)]
-
-
-def cross_validate(spec: Surrogate, dataset: Dataset, folds: int, seed: int) -> CrossValidation:
-    """Fits the spec once a fold.
+def cross_validate(spec: Surrogate, dataset: Dataset, folds: int, seed: int, n_workers: int | None = None) -> HeldOut:
+    """Fits the spec once a fold, the folds in threads.
 
     Args:
         spec: the surrogate.
         dataset: at least `folds` ok rows.
         folds: how many parts the rows are shuffled into.
         seed: of the shuffle and of the fits; the same dataset, folds and seed give the same parts for every spec.
+        n_workers: threads, which change no bit; by default one for each usable CPU.
 
     Raises:
         ValueError: fewer ok rows than folds, or the spec cannot fit the data.
@@ -51,12 +28,44 @@ def cross_validate(spec: Surrogate, dataset: Dataset, folds: int, seed: int) -> 
     rows = dataset.ok
     if not 2 <= folds <= rows.n_samples:
         raise ValueError(f"folds: expected an integer from 2 to the {rows.n_samples} ok rows, got {folds}")
-    fold = np.empty(rows.n_samples, dtype=int)
-    predicted, lower, upper, log_density = np.empty((4, rows.n_samples))
-    for i, (train, held) in enumerate(KFold(folds, shuffle=True, random_state=seed).split(rows.X)):
+    splits = list(KFold(folds, shuffle=True, random_state=seed).split(rows.X))
+    has_gradients = rows.gradients is not None
+
+    def predict(i: int) -> tuple[Predictive, np.ndarray, np.ndarray | None]:
+        train, held = splits[i]
         fitted = spec.fit(rows.take(train), jax.random.fold_in(jax.random.key(seed), i))
-        fold[held] = i
-        predicted[held] = fitted.predict(rows.X[held])
-        lower[held], upper[held] = fitted.interval(rows.X[held])
-        log_density[held] = fitted.log_density(rows.X[held], rows.y[held])
-    return CrossValidation(rows.y, fold, predicted, lower, upper, log_density)
+        X = rows.X[held]
+        predictive = fitted.predictive(X, None if rows.noise is None else rows.noise[held])
+        return predictive, fitted.extrapolation(X), fitted.gradient(X) if has_gradients else None
+
+    told = in_threads(predict, range(folds), n_workers)
+    held_rows = [held for _, held in splits]
+    back = np.argsort(np.concatenate(held_rows))
+    fold = np.repeat(np.arange(folds), [len(held) for held in held_rows])[back]
+    predictives, extrapolation, gradients = zip(*told, strict=True)
+    return HeldOut(
+        rows,
+        fold,
+        tuple(zip(held_rows, predictives, strict=True)),
+        np.concatenate(extrapolation)[back],
+        np.concatenate(gradients)[back] if has_gradients else None,
+    )
+
+
+def leave_one_out(fitted: FittedSurrogate, dataset: Dataset) -> HeldOut:
+    """Every ok row by itself in a fold, without another fit: hyperparameters stay what all rows made them.
+
+    Args:
+        fitted: of a surrogate that knows a closed form.
+        dataset: the rows that it was fitted to; at least two are ok.
+
+    Raises:
+        ValueError: the surrogate knows none, or there are fewer rows.
+    """
+    spec, rows = fitted.spec, dataset.ok
+    if not hasattr(spec, "leave_one_out"):
+        raise ValueError(f"leave_one_out: expected a surrogate with a closed form, got {spec.kind}; use folds")
+    if rows.n_samples < 2:
+        raise ValueError(f"leave_one_out: expected at least 2 ok rows, got {rows.n_samples}")
+    number = np.arange(rows.n_samples)
+    return HeldOut(rows, number, ((number, spec.leave_one_out(fitted, rows)),))
