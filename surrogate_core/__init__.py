@@ -14,6 +14,7 @@ _HOMES = {
     "collect_data": "collection",
     "GPSurrogate": "surrogates.gaussian_process",
     "load_surrogate": "surrogates.files",
+    "SurrogateRegressor": "adapters.regressor",
     "GradientDescentOptimizer": "optimizers.gradient_descent",
     "MultiStartOptimizer": "optimizers.multi_start",
 }

@@ -1,0 +1,1 @@
+"""What other libraries expect of a model, around a surrogate."""
