@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: run test lint types locked bench ui clean lock help
+.PHONY: run test lint types locked bench peers ui clean lock help
 .DEFAULT_GOAL := help
 
 run: $(STAMP)  ## solve the shipped problem: collect, fit, validate, optimize, tune
@@ -23,6 +23,10 @@ locked: $(STAMP)  ## is dvc.lock that of the code and params.yaml? if not: make 
 
 bench: $(STAMP)  ## run the benchmarks and print their tables
 	$(BIN)/python -m benchmarks
+
+peers: $(STAMP)  ## install the peers that benchmarks compare with into .venv (torch: up to gigabytes)
+	$(BIN)/python -m pip freeze --exclude-editable > .venv/constraints  # the lock's hashes would be asked of the peers too
+	$(BIN)/python -m pip install --disable-pip-version-check --no-build-isolation --constraint .venv/constraints -e '.[bench]'
 
 ui: $(STAMP)  ## serve the pages of MLflow and Prefect on loopback addresses
 	$(BIN)/surrogate ui

@@ -1,6 +1,11 @@
-"""Runs every benchmark and prints its table."""
+"""Runs every benchmark and prints its tables; `--fresh` forgets the rows of an earlier run."""
 
-from benchmarks import coating
+import sys
+
+from benchmarks import coating, degenerate, gates, surrogates
 
 if __name__ == "__main__":
-    coating.main()
+    for benchmark in (degenerate, gates, coating):
+        benchmark.main()
+        print()
+    surrogates.main(sys.argv[1:])

@@ -4,12 +4,11 @@ Each method makes as many calls: ours those of the shipped collect and optimize 
 defaults, Sobol sampling alone. Finished rows are kept, so a run that was stopped goes on; `--fresh` starts anew.
 """
 
-import hashlib
 import platform
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,10 @@ import jax
 import numpy as np
 import optuna
 
+from benchmarks.rows import ROOT, journal, row
 from surrogate_core.collection import evaluate_points
 from surrogate_core.evaluation import Evaluator
 from surrogate_core.execution import ExecutorSpec
-from surrogate_core.journal import Journal
 from surrogate_core.problems.optics import mean_reflectance
 from surrogate_core.refinement import refine
 from surrogate_core.sampling import sample
@@ -29,7 +28,6 @@ from tasks.inputs import code_digest
 from tasks.machine import machine
 from tasks.settings import Settings, load_settings
 
-ROOT = Path(__file__).parents[1]
 SEEDS = range(10)
 GOAL = 0.025
 
@@ -87,24 +85,15 @@ METHODS: Mapping[str, Callable[[Settings, int], dict[str, Any]]] = {"ours": ours
 def main() -> None:
     """Prints a row a seed, then medians and how many seeds reached the goal."""
     settings = load_settings(ROOT / "params.yaml")
-    about = repr((code_digest(ROOT), settings.digest, Path(__file__).read_bytes(), machine()))
-    path = ROOT / ".surrogate" / "bench" / f"coating-{hashlib.sha256(about.encode()).hexdigest()[:16]}.jsonl"
-    if "--fresh" in sys.argv:
-        path.unlink(missing_ok=True)
+    about = (code_digest(ROOT), settings.digest, Path(__file__).read_bytes(), machine())
     print(f"{platform.machine()}, {machine()['threads']} CPUs, jax {version('jax')}, optuna {version('optuna')}")
     print(f"surrogate: {asdict(settings.fit.spec)}; {_budget(settings)} calls each")
     print("seed best sample | round 1: promised measured | last round: promised measured |  ours    tpe     sobol   s")
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in METHODS}
-    with Journal(path) as journal:
+    with journal("coating", about, fresh="--fresh" in sys.argv) as done:
         for seed in SEEDS:
             for name, method in METHODS.items():
-                key = f"{name}/{seed}"
-                if key not in journal:
-                    journal.start(key)
-                    began = time.perf_counter()
-                    found = {k: float(v) for k, v in method(settings, seed).items()}
-                    journal.end(key, {**found, "seconds": time.perf_counter() - began})
-                rows[name].append(journal[key])
+                rows[name].append(row(done, f"{name}/{seed}", partial(_floats, method, settings, seed)))
             mine = rows["ours"][-1]
             print(
                 f"{seed:4d}  {mine['best_sample']:10.4f} | {mine['first_promised']:18.4f}"
@@ -120,6 +109,10 @@ def main() -> None:
         )
     print(f"median ratio of the best value: tpe / ours {np.median(best['tpe'] / best['ours']):.2f}, ", end="")
     print(f"sobol / ours {np.median(best['sobol'] / best['ours']):.2f}")
+
+
+def _floats(method: Callable[[Settings, int], dict[str, Any]], settings: Settings, seed: int) -> dict[str, Any]:
+    return {name: float(value) for name, value in method(settings, seed).items()}
 
 
 def _budget(settings: Settings) -> int:

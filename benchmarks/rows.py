@@ -1,0 +1,46 @@
+"""What benchmarks share: finished rows are kept in a journal, so that a run that was stopped goes on where it was."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from surrogate_core.journal import Journal
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / ".surrogate" / "bench"
+
+
+def journal(name: str, about: Any, fresh: bool) -> Journal:
+    """The rows of a benchmark.
+
+    Args:
+        name: of the benchmark.
+        about: all that a row depends on; with another `repr`, rows are in another file.
+        fresh: whether what is there is thrown away.
+    """
+    path = FOLDER / f"{name}-{digest(repr(about).encode())}.jsonl"
+    if fresh:
+        path.unlink(missing_ok=True)
+    return Journal(path)
+
+
+def row(journal: Journal, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The row of a key, made only if it is not there; `seconds` is what making it took."""
+    if key not in journal:
+        journal.start(key)
+        began = time.perf_counter()
+        made = make()
+        journal.end(key, {**made, "seconds": time.perf_counter() - began})
+    return journal[key]
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def sources(*folders: Path) -> str:
+    """Digest of the Python files in folders."""
+    files = sorted(path for folder in folders for path in folder.rglob("*.py"))
+    return digest(b"\0".join(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() for path in files))

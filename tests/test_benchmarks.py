@@ -1,0 +1,88 @@
+"""The benchmark of surrogates: its verdicts say yes and no, and its rows are those that were asked for."""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.rows import journal, row
+from benchmarks.surrogates import _wanted, _words
+from benchmarks.verdicts import DENSE, LIKELY, Required
+
+FIT = Required("fit", 5, "ours", "botorch", "fit", n=200, no_worse=DENSE)
+
+
+def rows(*pairs: tuple[float, float], n: int = 200) -> dict[tuple[str, int, str], dict[str, Any]]:
+    """Two peers' rows by their ratio of times, and by how much worse our NLPD is."""
+    made: dict[tuple[str, int, str], dict[str, Any]] = {}
+    for i, (ratio, worse) in enumerate(pairs):
+        made[f"p{i}", n, "ours"] = {"d": 2, "fit": 0.5, "nlpd": 1.0 + worse, "likelihood": 10.0}
+        made[f"p{i}", n, "botorch"] = {"d": 2, "fit": 0.5 * ratio, "nlpd": 1.0, "likelihood": 10.0 + worse}
+    return made
+
+
+@pytest.mark.parametrize(
+    ("pairs", "verdict"),
+    [
+        ([(6, -1)], "yes"),
+        ([(4, -1)], "NO"),
+        ([(6, 1)], "NO"),
+        ([(4, -1), (6, -1), (7, -1)], "yes"),
+        ([(4, -1), (4.5, -1), (7, -1)], "NO"),
+        ([(6, -1), (6, -1), (6, 1)], "yes"),
+        ([(6, -1), (6, 1), (6, 1)], "NO"),
+    ],
+    ids=str,
+)
+def test_a_verdict_is_of_the_median_ratio_and_of_the_losses(pairs: list[tuple[float, float]], verdict: str) -> None:
+    assert verdict in FIT.verdict(rows(*pairs)).split()
+
+
+def test_a_likelihood_must_be_as_good_on_every_row() -> None:
+    required = Required("fit", 1, "ours", "botorch", "fit", no_worse=LIKELY)
+    assert "yes" in required.verdict(rows((2, -1), (2, 0.001))).split()
+    assert "NO" in required.verdict(rows((2, -1), (2, 0.1))).split()
+
+
+def test_rows_of_another_size_are_not_compared() -> None:
+    assert "no rows" in FIT.verdict(rows((9, -1), n=50))
+    assert "no rows" in FIT.verdict({})
+    assert "no rows" in Required("gradient", 1, "ours", "botorch", "fit", d=6).verdict(rows((9, -1)))
+
+
+def test_parts_can_be_asked_for() -> None:
+    assert list(_wanted(_words("200,branin,ours,sklearn"), [])) == [("branin", 200, "ours"), ("branin", 200, "sklearn")]
+    assert {n for _, n, _ in _wanted(_words("branin,ours"), [])} == {50, 200, 500, 2000}
+    with pytest.raises(argparse.ArgumentTypeError, match=r"expected some of 50, .*branin.*, got 'brannin'"):
+        _words("brannin")
+
+
+def test_what_a_missing_peer_would_bring_is_left_out() -> None:
+    everything, without = set(_wanted((), [])), set(_wanted((), ["smt"]))
+    assert {peer for _, _, peer in everything - without} == {"ours", "flat", "slopes", "sklearn", "botorch", "smt"}
+    assert not {(problem, peer) for problem, _, peer in without if "b777" in problem or peer == "smt"}
+
+
+def test_the_largest_size_is_fitted_by_scikit_learn_once() -> None:
+    assert [problem for problem, n, peer in _wanted((), []) if n == 2000 and peer == "sklearn"] == ["hartmann6"]
+
+
+def test_a_finished_row_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.rows.FOLDER", tmp_path)
+    for fresh, about, expected in ((False, 1, 1), (False, 1, 1), (False, 2, 2), (True, 1, 2)):
+        with journal("test", about, fresh) as done:
+            assert row(done, "key", lambda: {"made": len(list(tmp_path.iterdir()))})["made"] == expected
+
+
+@pytest.mark.slow
+def test_a_row_is_measured() -> None:
+    command = [sys.executable, "-m", "benchmarks.one_fit", "flat", "branin", "50"]
+    told = json.loads(subprocess.run(command, capture_output=True, check=True, cwd=Path(__file__).parents[1]).stdout)
+    assert 0 < told["rmse"] < 10
+    assert 0.8 < told["coverage"] <= 1
+    assert min(told[name] for name in ("fit_cold", "fit", "mean", "gradient", "peak_mb")) > 0
+    assert told["likelihood"] > 0
