@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.pipeline import Session
+from tasks.outputs import told_spec
 from tasks.reports import is_done, recommendation
-from tasks.settings import parse_spec
 from tasks.tracking import pictures_folder
 
 
@@ -78,8 +78,7 @@ def summary(final: Mapping[str, Any], known_minimum: float | None = None) -> Tab
         ("gates", "passed" if final["gates_passed"] else f"[red]FAILED[/red] {', '.join(final['failed_gates'])}"),
         (
             "surrogate",
-            f"{parse_spec(final['surrogate'])}"
-            + (" (the challenger)" if final["challenger_is_better"] else " (the champion)"),
+            told_spec(final) + (" (the challenger)" if final["challenger_is_better"] else " (the champion)"),
         ),
         ("evaluations", ", ".join([str(final["n_evaluations"]), *told])),
     ):

@@ -10,6 +10,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import orjson
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from ruamel.yaml import YAML
 
@@ -95,7 +96,7 @@ def _yaml(content: Any) -> str:
     yaml, sink = YAML(typ="safe", pure=True), StringIO()
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment] # in the order of the settings
-    yaml.dump(content, sink)
+    yaml.dump(orjson.loads(orjson.dumps(content)), sink)  # in plain types
     return sink.getvalue()
 
 

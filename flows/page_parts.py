@@ -8,13 +8,13 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from flows.page_validation import validation_part
 from surrogate_core.dataset import Dataset
 from tasks import pictures
 from tasks.errors import BadInput
-from tasks.keys import CHAMPION, DATASET, EVALUATIONS, MODEL, OPTIMUM, STAGES, TUNED_EVALUATIONS, TUNING, VALIDATION
-from tasks.outputs import read_dataset, read_json, read_model
+from tasks.keys import CHAMPION, DATASET, EVALUATIONS, MODEL, OPTIMUM, STAGES, TUNED_EVALUATIONS, TUNING
+from tasks.outputs import read_dataset, read_json, read_model, specs, told_spec
 from tasks.reports import is_done, recommendation
-from tasks.settings import parse_spec
 from tasks.workspace import Workspace
 
 MAX_SVG_BYTES = 400_000  # a picture of more points than that is smaller as pixels
@@ -51,7 +51,7 @@ def headline_of(workspace: Workspace, parts: Parts) -> Part | None:
     stage, final = _last(parts)
     if final is None and samples:
         best = samples["best"]
-        nothing = dict.fromkeys(("promised", "lower", "upper", "kept", "gain", "surrogate"))
+        nothing = dict.fromkeys(("promised", "lower", "upper", "kept", "gain", "surrogate", "extrapolation"))
         stage, final = "collect", {**nothing, **best, "best_sample": best, "found_by": "collect"}
     if final is None:
         return None
@@ -112,23 +112,18 @@ def _fit(workspace: Workspace) -> Part:
     models = {"first": fitted}
     if is_done("tune", workspace):
         models["last"] = read_model(workspace, CHAMPION)
+    told = {name: value for name, value in fitted.diagnostics.items() if not isinstance(value, Mapping)}
     return {
-        "surrogate": str(fitted.spec),
+        "surrogate": told_spec(specs(fitted)),
         "lengthscales": {name: model.diagnostics.get("lengthscales", {}) for name, model in models.items()},
-        "diagnostics": {name: value for name, value in fitted.diagnostics.items() if not isinstance(value, Mapping)},
+        "tried": dict(fitted.diagnostics.get("leave_one_out_density", {})),
+        "fallbacks": told.pop("fallbacks", []),
+        "diagnostics": told,
     }
 
 
 def _validate(workspace: Workspace) -> Part:
-    found = read_json(workspace, VALIDATION)
-    return {
-        "surrogate": _spec(found),
-        "metrics": found["metrics"],
-        "gates": [{name: gate[name] for name in ("name", "bound", "value", "passed")} for gate in found["gates"]],
-        "passed": found["passed"],
-        "n_validated": found["n_rows"],
-        "parity": _picture(lambda: pictures.parity(found)),
-    }
+    return validation_part(workspace, _picture)
 
 
 def _optimize(workspace: Workspace) -> Part:
@@ -149,7 +144,7 @@ def _tune(workspace: Workspace) -> Part:
     return {
         **_counted(rows),
         "final": _outcome(recommendation(workspace)),
-        "sides": {side: {"spec": _spec(found[side]), "metrics": found[side]["metrics"]} for side in sides},
+        "sides": {side: {"spec": told_spec(found[side]), "metrics": found[side]["metrics"]} for side in sides},
         "challenger_is_better": found["challenger_is_better"],
         "advantage": found["advantage"]["mean_log_density"],
         "error": found["advantage"]["standard_error"],
@@ -177,10 +172,10 @@ def _last(parts: Parts) -> tuple[str, Part | None]:
 
 def _outcome(found: Part) -> Part:
     """The design that a stage came to; nothing was measured of it where others are to evaluate it."""
-    told = {name: found[name] for name in ("params", "measured", "gain", "promised", "found_by")}
+    told = {name: found[name] for name in ("params", "measured", "gain", "promised", "found_by", "extrapolation")}
     told |= {name: None if found["promised"] is None else found[name] for name in ("lower", "upper")}
     best = {name: found["best_sample"][name] for name in ("params", "measured")}
-    return {**told, "best_sample": best, "kept": _kept(told), "surrogate": _spec(found)}
+    return {**told, "best_sample": best, "kept": _kept(told), "surrogate": told_spec(found)}
 
 
 def _kept(row: Part) -> bool | None:
@@ -195,7 +190,9 @@ def _evaluations(found: Part) -> Part:
     made = found["evaluations"]
     names = list(made[0]["params"]) if made else []
     told = {"proposed_in": "round", "predicted": "predicted", "predicted_lower": "95 % from", "predicted_upper": "to"}
-    told |= {"objective": "measured"} | ({"reason": "failed with"} if any(row["reason"] for row in made) else {})
+    told |= {"extrapolation": "distance", "objective": "measured"} | (
+        {"reason": "failed with"} if any(row["reason"] for row in made) else {}
+    )
     rows = [[*(row[name] for name in told), *(row["params"][name] for name in names)] for row in made]
     return {"head": [*told.values(), *names], "rows": rows}
 
@@ -205,10 +202,6 @@ def _trials(found: Part) -> Part:
     told = {name: name for name in (tried[0] if tried else {}) if name not in ("number", "nlpd", "reason")}
     told = {"nlpd": "score"} | told | ({"reason": "failed with"} if any(row["reason"] for row in tried) else {})
     return {"head": ["spec", *told.values()], "rows": [[row["number"] + 1, *(row[n] for n in told)] for row in tried]}
-
-
-def _spec(found: Part) -> str:
-    return str(parse_spec(found["surrogate"]))
 
 
 def _counted(rows: Dataset) -> Part:

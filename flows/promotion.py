@@ -43,7 +43,7 @@ def with_surrogate(text: str, spec: dict[str, Any]) -> str:
     section = content["fit"]["surrogate"]
     for name in [name for name in section if name not in spec]:
         del section[name]
-    defaults = SURROGATES[spec["kind"]]().to_config()
+    spec, defaults = (orjson.loads(orjson.dumps(one)) for one in (spec, SURROGATES[spec["kind"]]().to_config()))
     for place, (name, value) in enumerate(spec.items()):
         if name in section:
             section[name] = value

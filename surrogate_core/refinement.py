@@ -23,13 +23,21 @@ APART = 0.03  # and from the other points of its round
 
 @dataclass(frozen=True, eq=False)
 class Round:
-    """What one round proposed and what was measured, all (q,): predicted mean, 95 % interval, kappa."""
+    """What one round proposed and what was measured, all (q,).
+
+    Args:
+        rows: of the proposals.
+        predicted, lower, upper: mean and 95 % interval, before anything was measured.
+        kappa: how far each explored.
+        extrapolation: how far each was from the data then, 1 at its edge.
+    """
 
     rows: Dataset
     predicted: np.ndarray
     lower: np.ndarray
     upper: np.ndarray
     kappa: np.ndarray
+    extrapolation: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,17 +64,20 @@ def refine(
     *,
     batches: Sequence[int],
     seed: int,
+    calibration: float = 1.0,
 ) -> Refinement:
     """Proposes, evaluates and fits again, once a batch.
 
     Args:
-        fitted: the surrogate of the first round; later rounds fit its spec again, and standardize once a value such as
-            a negative one has ruled out its transform.
+        fitted: the surrogate of the first round; later rounds fit again what was asked for, and standardize once a
+            value such as a negative one has ruled out its transform.
         dataset: all rows so far, at least one of them ok.
         evaluate: rows of points, (q, d) in the problem's units, of the round whose number is given.
         optimizer: finds where the surrogate is least.
         batches: how many points each round evaluates; at least one round.
         seed: fixes every bit, whoever evaluates.
+        calibration: by which standard deviations are multiplied in what is promised, and in the surrogate that is
+            returned. Proposals do without: it was learned all over the space, and the search is drawn to one place.
 
     Raises:
         ValueError: there is no batch.
@@ -76,20 +87,24 @@ def refine(
     done: list[Round] = []
     for number, n in enumerate(batches):
         X, kappa = propose(fitted, dataset, optimizer, n, seed + number)
-        lower, upper = fitted.interval(X)
+        told = fitted.recalibrated(calibration)
+        lower, upper = told.interval(X)
         rows = evaluate(number, X)
-        done.append(Round(rows, fitted.predict(X), lower, upper, kappa))
+        done.append(Round(rows, told.predict(X), lower, upper, kappa, told.extrapolation(X)))
         dataset = dataset.append(rows)
         if rows.ok.n_samples == 0:  # nothing was learned
             continue
-        fitted = fit_or_standardize(fitted.spec, dataset, jax.random.fold_in(jax.random.key(seed), number))
-    return Refinement(tuple(done), fitted)
+        key = jax.random.fold_in(jax.random.key(seed), number)
+        fitted = fit_or_standardize(fitted.asked, dataset, key, fitted)
+    return Refinement(tuple(done), fitted.recalibrated(calibration))
 
 
-def fit_or_standardize(spec: Surrogate, dataset: Dataset, key: Array) -> FittedSurrogate:
+def fit_or_standardize(
+    spec: Surrogate, dataset: Dataset, key: Array, start: FittedSurrogate | None = None
+) -> FittedSurrogate:
     """Fits the spec, or, where a new value has ruled out its transform, the same with `standardize`."""
     try:
-        return spec.fit(dataset, key)
+        return spec.fit(dataset, key, start)
     except ValueError:
         if spec.transform == "standardize":
             raise

@@ -25,14 +25,12 @@ EVALUATIONS, OPTIMIZED, OPTIMUM = "data/evaluations.parquet", "data/optimized_mo
 TUNED_EVALUATIONS, CHAMPION = "data/tuning_evaluations.parquet", "data/champion"
 TUNING, RECOMMENDATION = "data/reports/tuning.json", "data/reports/recommendation.json"
 
-_GATES = ("gates.min_r2", "gates.min_coverage_95")
-
 STAGES: Mapping[str, Stage] = {
     stage.name: stage
     for stage in (
         Stage("collect", (), ("problem", "collect"), (DATASET,), calls_black_box=True),
         Stage("fit", (DATASET,), ("fit",), (MODEL,)),
-        Stage("validate", (DATASET, MODEL), ("validate", *_GATES), (VALIDATION,)),
+        Stage("validate", (DATASET, MODEL), ("problem", "validate", "gates"), (VALIDATION,), calls_black_box=True),
         Stage(
             "optimize",
             (DATASET, MODEL, VALIDATION),

@@ -5,6 +5,8 @@ import platform
 from functools import cache
 from pathlib import Path
 
+from surrogate_core.execution import usable_cpus
+
 SETTINGS = ("XLA_FLAGS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Environment variables that results may differ with."""
 
@@ -17,6 +19,6 @@ def machine() -> dict[str, str]:
     if cpu.is_file():
         lines = cpu.read_text(encoding="utf-8", errors="replace").splitlines()
         features = next((line for line in lines if line.lower().startswith(("flags", "features"))), features)
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = usable_cpus()
     settings = {name: os.environ.get(name, "") for name in SETTINGS}
     return {"architecture": platform.machine(), "features": features, "threads": str(threads), **settings}

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from datetime import date
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, Field, Strict, TypeAdapter, ValidationError, create_model
 from pydantic_core import ErrorDetails
@@ -28,6 +28,9 @@ def member(union: Mapping[str, type], tag: str, config: Mapping[str, Any], path:
         raise BadInput(f"{path}.{tag}: expected one of {', '.join(union)}, got {kind!r}")
     cls = union[kind]
     hints = get_type_hints(cls)
+    for name in rest.keys() & hints.keys():
+        if isinstance(rest[name], list) and _is_tuple(hints[name]):  # YAML and JSON know no tuple
+            rest[name] = tuple(rest[name])
     shape: dict[str, Any] = {
         f.name: (hints[f.name], ... if f.default is MISSING and f.default_factory is MISSING else f.default)
         for f in fields(cls)
@@ -39,6 +42,11 @@ def member(union: Mapping[str, type], tag: str, config: Mapping[str, Any], path:
         return cls(**dict(model))
     except ValueError as error:
         raise BadInput(f"{path}.{error}") from error
+
+
+def _is_tuple(hint: Any) -> bool:
+    """Whether a type, or a member of a union, is a tuple."""
+    return get_origin(hint) is tuple or any(_is_tuple(member) for member in get_args(hint))
 
 
 def plain(value: Any, path: str) -> Any:
@@ -75,6 +83,7 @@ _EXPECTED = {
     "bool_type": "true or false",
     "dict_type": "a mapping",
     "list_type": "a list",
+    "tuple_type": "a list",
     "sequence_str": "a list",
     "dataclass_type": "a mapping",
     "model_type": "a mapping",
@@ -95,7 +104,7 @@ def _line(mistake: ErrorDetails, content: Any, path: str, shape: type) -> str:
             content = content.get(key)
     where = ".".join([path, *keys] if path else keys)
     if kind in _UNKNOWN:
-        return f"{where}: {unknown(keys[-1], _known(shape, keys[:-1]))}"
+        return f"{where}: {unknown(keys[-1], *_known(shape, keys[:-1]))}"
     if kind.startswith("missing"):
         return f"{where}: expected a value, got none"
     a = "an integer" if _hint(shape, keys) is int else "a number"
@@ -103,10 +112,12 @@ def _line(mistake: ErrorDetails, content: Any, path: str, shape: type) -> str:
     return f"{where}: expected {expected}, got {said(got)}"
 
 
-def _known(shape: Any, keys: Sequence[str]) -> list[str]:
+def _known(shape: Any, keys: Sequence[str]) -> tuple[list[str], str, str]:
+    """What `unknown` is to be told of a section: one that is no dataclass knows by itself."""
     for key in keys:
         shape = get_type_hints(shape)[key]
-    return [f.name for f in fields(shape)]
+    names = [f.name for f in fields(shape)] if is_dataclass(shape) else list(shape.KEYS)
+    return names, "key", getattr(shape, "EXPECTED", "")
 
 
 def _hint(shape: Any, keys: Sequence[str]) -> Any:
@@ -118,11 +129,13 @@ def _hint(shape: Any, keys: Sequence[str]) -> Any:
     return next((kind for kind in (int, float) if kind in (shape, *get_args(shape))), None)
 
 
-def unknown(name: str, known: Sequence[str], what: str = "key") -> str:
-    """What is said of a name that is none of those known."""
+def unknown(name: str, known: Sequence[str], what: str = "key", expected: str = "") -> str:
+    """What is said of a name that is none of those known, which `expected` sums up where they are many."""
     near = difflib.get_close_matches(name, known, n=1)
-    return f"unknown {what}; " + (f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}")
+    expected = expected or f"one of {', '.join(known)}"
+    return f"unknown {what}; " + (f"did you mean {near[0]}?" if near else f"expected {expected}")
 
 
 def said(value: Any) -> str:
+    value = list(value) if isinstance(value, tuple) else value  # as it was written
     return "nothing" if value is None else f"{value!r}"[:80]

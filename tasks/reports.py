@@ -2,15 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-import orjson
 from matplotlib.figure import Figure
 
 from tasks import pictures
 from tasks.keys import DATASET, EVALUATIONS, MODEL, OPTIMUM, RECOMMENDATION, STAGES, TUNING, VALIDATION
-from tasks.outputs import read_dataset, read_json
-from tasks.settings import parse_spec
+from tasks.outputs import read_dataset, read_json, read_model, specs, told_spec
 from tasks.workspace import Workspace
 
 
@@ -63,29 +62,47 @@ def _collect(workspace: Workspace) -> Report:
 
 
 def _fit(workspace: Workspace) -> Report:
-    about = orjson.loads(workspace.read([MODEL])[f"{MODEL}/model.json"])
-    told = about["diagnostics"]
+    fitted = read_model(workspace, MODEL)
+    told = fitted.diagnostics
     lengthscales = told.get("lengthscales", {})
     metrics = {name: float(value) for name, value in told.items() if isinstance(value, int | float)}
     metrics |= {f"lengthscale.{name}": value for name, value in lengthscales.items()}
     n_rows = read_dataset(workspace, DATASET).ok.n_samples
-    return Report("fit", f"{parse_spec(about['surrogate'])} on {n_rows} rows", metrics)
+    line = "; ".join([f"{told_spec(specs(fitted))} on {n_rows} rows", *told.get("fallbacks", [])])
+    return Report("fit", line, metrics)
 
 
 def _validate(workspace: Workspace) -> Report:
     found = read_json(workspace, VALIDATION)
-    failed = [g for g in found["gates"] if not g["passed"]]
-    verdict = "gates passed" if not failed else "FAILED " + ", ".join(f"{g['name']} {g['bound']:g}" for g in failed)
-    numbers = found["metrics"]
+    numbers, gates = found["metrics"], found.get("gates", [])
+    told = [f"R² {numbers['r2']:.3f}, 95 % coverage {numbers['coverage_95']:.0%}"]
+    if "gradient_cosine" in numbers:
+        told.append(f"gradient cosine {numbers['gradient_cosine']:.2f}")
+    failed = [
+        f"{gate['name']} {gate['bound']:g}{' (not measured)' if gate['value'] is None else ''}"
+        for gate in gates
+        if not gate["passed"]
+    ]
+    told.append("FAILED " + ", ".join(failed) if failed else "gates passed" if gates else "no gates")
     metrics = {**numbers, "gates_passed": float(found["passed"])}
-    line = f"R² {numbers['r2']:.3f}, 95 % coverage {numbers['coverage_95']:.0%}, {verdict}"
-    return Report(
-        "validate",
-        line,
-        metrics,
-        {"held_out": found["held_out"]},
-        {"parity": lambda: pictures.parity(found)},
-    )
+    metrics |= _numbers(found["gradient"], ("n_evaluations", "n_failed"))
+    for row in found["variables"]:
+        metrics |= _numbers(row, ("relevance", "first", "total"), f"{row['variable']}.")
+    tables = {"held_out": found["held_out"], "variables": found["variables"]}
+    return Report("validate", ", ".join(told), metrics, tables, validation_figures(found))
+
+
+def validation_figures(found: dict[str, Any]) -> dict[str, Callable[[], Figure]]:
+    """Makers of those pictures of a validation that there is something to draw for."""
+    makers = {
+        "parity": (pictures.parity, found["held_out"]),
+        "calibration": (pictures.calibration, found["held_out"]),
+        "gradients": (pictures.gradients, found["gradient"].get("slopes")),
+        "learning_curve": (pictures.learning_curve, found["learning_curve"]),
+        "sensitivity": (pictures.sensitivity, found["variables"]),
+        "reach": (pictures.reach, found["held_out"]),
+    }
+    return {name: partial(draw, found) for name, (draw, of) in makers.items() if of}
 
 
 def _optimize(workspace: Workspace) -> Report:
@@ -127,7 +144,17 @@ def _tune(workspace: Workspace) -> Report:
     return Report("tune", line, metrics, {"trials": found["trials"], "evaluations": found["evaluations"]}, figures)
 
 
-_OUTCOME = ("measured", "promised", "lower", "upper", "gain", "n_evaluations", "n_failed", "n_infeasible")
+_OUTCOME = (
+    "measured",
+    "promised",
+    "lower",
+    "upper",
+    "extrapolation",
+    "gain",
+    "n_evaluations",
+    "n_failed",
+    "n_infeasible",
+)
 
 
 def _outcome(found: dict[str, Any]) -> str:

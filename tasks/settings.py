@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 from functools import reduce
 from operator import getitem
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import orjson
 from pydantic import Field, Strict, TypeAdapter
@@ -21,11 +21,11 @@ from surrogate_core.sampling import Sampling
 from surrogate_core.surrogates.base import Surrogate
 from surrogate_core.surrogates.files import SURROGATES
 from tasks.errors import BadInput
+from tasks.gates import Gates
 from tasks.parsing import (
     SECTION,
     AtLeastTwo,
     Count,
-    Number,
     Positive,
     Seed,
     Text,
@@ -59,17 +59,9 @@ class Fit:
 class Validate:
     folds: AtLeastTwo = 5
     seed: Seed = 0
-
-
-@checked(frozen=True, config=SECTION)
-class Gates:
-    on_fail: Literal["warn", "stop"] = "warn"
-    min_r2: Number | None = None
-    min_coverage_95: Annotated[float, Strict(), Field(ge=0, le=1)] | None = None
-
-    @property
-    def bounds(self) -> dict[str, float | None]:
-        return {name: bound for name, bound in asdict(self).items() if name != "on_fail"}
+    gradient_evaluations: Annotated[int, Strict(), Field(ge=0)] = 0
+    recalibrate: Annotated[bool, Strict()] = True
+    learning_curve: Annotated[bool, Strict()] = True
 
 
 @checked(frozen=True, config=SECTION)
@@ -105,6 +97,11 @@ class Execution:
     def spec(self) -> ExecutorSpec:
         return ExecutorSpec(self.executor, self.n_workers)
 
+    @property
+    def n_threads(self) -> int | None:
+        """At most so many fits at a time; None for one on each usable CPU. No result depends on it."""
+        return 1 if self.executor == "serial" else self.n_workers
+
 
 @checked(frozen=True, config=SECTION)
 class Reporting:
@@ -131,7 +128,7 @@ class Settings:
     collect: Collect = Collect()
     fit: Fit = Fit()
     validate: Validate = Validate()
-    gates: Gates = Gates()
+    gates: Gates = Field(default_factory=Gates)
     optimize: Optimize = Optimize()
     tune: Tune = Tune()
     execution: Execution = Execution()

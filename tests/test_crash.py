@@ -51,8 +51,8 @@ class Moment:
 MOMENTS = [
     Moment(signal.SIGKILL, "store"),
     Moment(signal.SIGINT, "collect", "sample/", 3),
+    Moment(signal.SIGTERM, "validate", "gradient/", 1),
     Moment(signal.SIGKILL, "optimize", "round-", 2),
-    Moment(signal.SIGTERM, "optimize", "round-", 1),
     Moment(signal.SIGKILL, "tune", "trial/", 2),
     Moment(signal.SIGKILL, "tune", "round-", 1),
 ]
@@ -169,7 +169,7 @@ def test_a_run_stopped_at_random_moments_goes_on_and_ends_as_if_undisturbed(
     assert journals(workspace) == []
 
     stages = {path.name.partition("-")[0] for path in histories}
-    assert stages == {"collect", "optimize", "tune"}
+    assert stages == {"collect", "validate", "optimize", "tune"}
     for path in histories.values():
         began: Counter[str] = Counter()
         ended: set[str] = set()

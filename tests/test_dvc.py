@@ -42,8 +42,8 @@ def test_a_file_of_constraints_that_dvc_does_not_see_is_told(
     [
         (PARAMS, []),
         (
-            PARAMS.replace("  min_r2: 0.5\n", ""),
-            ["validate: not committed to DVC, which needs gates.min_r2 in params.yaml"],
+            PARAMS.replace("  on_fail: warn\n", ""),
+            ["optimize: not committed to DVC, which needs gates.on_fail in params.yaml"],
         ),
     ],
     ids=["all said", "one left to its default"],
@@ -66,4 +66,4 @@ def test_a_stage_whose_settings_dvc_would_miss_is_told_and_the_others_are_commit
         for stage in STAGES:
             committer.add(stage)
     assert committer.trouble == trouble
-    assert committed == [stage for stage in STAGES if not trouble or stage != "validate"]
+    assert committed == [stage for stage in STAGES if not trouble or stage != "optimize"]

@@ -158,7 +158,9 @@ def test_the_mlflow_run_holds_all_there_is_to_know(twins: Twins) -> None:
     assert all(spec.info.status == "FINISHED" and "nlpd" in spec.data.metrics for spec in specs)
 
     artifacts = Path(run.info.artifact_uri.removeprefix("file://"))
-    assert {path.name for path in (artifacts / "pictures").iterdir()} == {"parity.png", "rounds.png", "trials.png"}
+    assert {path.name for path in (artifacts / "pictures").iterdir()} == {
+        f"{name}.png" for name in (*VALIDATED, "rounds", "trials")
+    }
     reports = digests(artifacts / "reports")
     assert set(reports) == {"validation.json", "optimum.json", "tuning.json", "recommendation.json"}
     assert reports.items() <= digests(twins.by_run.data / "reports").items()
@@ -258,6 +260,7 @@ def test_other_settings_go_elsewhere_and_a_failed_gate_may_stop_them(twins: Twin
 
 # --- (b) what reruns after an edit
 
+VALIDATED = ("parity", "calibration", "gradients", "learning_curve", "sensitivity", "reach")
 READS = {  # files of earlier stages
     "collect": [],
     "fit": ["dataset.parquet"],
@@ -285,7 +288,7 @@ def raised(seed: int) -> Callable[[Workspace], None]:
     return lambda workspace: workspace.edit("params.yaml", f"seed: {seed}", f"seed: {seed + 1}")
 
 
-CODE = [Edit("black box: a comment", comment, ("collect", "optimize", "tune"))]
+CODE = [Edit("black box: a comment", comment, ("collect", "validate", "optimize", "tune"))]
 SEEDS = [
     Edit("collect.seed", raised(10), ("collect",)),
     Edit("validate.seed", raised(30), ("validate", "tune")),
@@ -364,7 +367,12 @@ def test_an_edit_reruns_exactly_the_stages_whose_inputs_it_changed(
         assert row.by_run or not row.rewritten, row.edit.name
         assert set(row.by_repro.values()) <= {"restored" if row.edit.restore else "ran"}, row.edit.name
     ran = {row.edit.name: row.by_run for row in table}
-    assert ran["black box: a comment"] == ["collect", "optimize", "tune"]  # the dataset is the same, so fit was spared
+    assert ran["black box: a comment"] == [
+        "collect",
+        "validate",
+        "optimize",
+        "tune",
+    ]  # the dataset is the same, so fit was spared
     assert ran["collect.seed"] == list(STAGES)
     assert ran["validate.seed"] == ["validate", "optimize", "tune"]
     assert ran["tune.seed"] == ["tune"]

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,8 @@ def draw(designs):
     return figure
 """
 SPACE = SearchSpace({"x": Float(0.01, 1, log=True), "n": Integer(1, 8)})
-SPEC = GPSurrogate()
+SPEC = GPSurrogate(kernel="auto")
+CHOSEN = replace(SPEC, kernel="rbf")
 REASON = 'RuntimeError: <script>alert("1 & 2")</script> at http://127.0.0.1/x.js'
 
 
@@ -63,17 +65,23 @@ def rows(*y: float) -> Dataset:
 
 
 def model() -> dict[str, bytes]:
-    state = GPState(
-        *(np.ones(2) for _ in range(5)), np.ones(2), np.ones(()), np.ones(()), Output(np.ones(()), np.ones(()))
-    )
-    told = {"n_rows": 5, "start_values": [3.0, 2.5], "lengthscales": {"x": 0.25, "n": 2.0}, "noise": 1e-4}
-    return surrogate_files(FittedSurrogate(SPEC, SPACE, state, told))
+    state = GPState(*(np.ones(2) for _ in range(7)), *(np.ones(()) for _ in range(3)), Output(np.ones(()), np.ones(())))
+    told = {
+        "n_rows": 5,
+        "start_values": [3.0, 2.5],
+        "fallbacks": ["1 repeated row merged"],
+        "lengthscales": {"x": 0.25, "n": 2.0},
+        "noise": 1e-4,
+        "leave_one_out_density": {"standardize, matern52": -1.5, "standardize, rbf": -1.25},
+    }
+    return surrogate_files(FittedSurrogate(CHOSEN, SPACE, state, told, SPEC))
 
 
 def evaluation(proposed_in: int, objective: float | None, **params: Any) -> dict[str, Any]:
     told = {"proposed_in": proposed_in, "kappa": 0.0, "predicted": 1.2, "predicted_lower": 1.0, "predicted_upper": 1.4}
     return {
         **told,
+        "extrapolation": 0.75,
         "objective": objective,
         "reason": "" if objective else REASON,
         "params": params or {"x": 0.5, "n": 8},
@@ -89,23 +97,59 @@ OUTCOME: dict[str, Any] = {
     "params": {"x": 0.012345678, "n": 8},
     "measured": 1.25,
     "gain": 0.375,
+    "extrapolation": 1.5,
     "surrogate": SPEC.to_config(),
+    "chosen": CHOSEN.to_config(),
     "n_evaluations": 2,
     "n_failed": 1,
     "n_infeasible": 0,
 }
-METRICS = {"r2": 0.4, "rmse": 0.1, "mae": 0.08, "nlpd": -1.0, "coverage_95": 0.9}
+METRICS = {"r2": 0.4, "rmse": 0.1, "mae": 0.08, "nlpd": -1.0, "coverage_95": 0.9, "miscalibration_area": 0.1}
+SLOPES = {"slope": 1.0, "slope_error": 0.1, "predicted_slope": 0.5}
+HELD_OUT = {"predicted": 2.0, "lower": 1.0, "upper": 2.5, "cumulative": 0.3, "recalibrated": 0.4, "extrapolation": 0.5}
 REPORTS: dict[str, dict[str, Any]] = {
     VALIDATION: {
-        "metrics": METRICS,
+        "metrics": METRICS
+        | {
+            "loo_r2": 0.625,
+            "recalibrated_coverage_95": 0.97,
+            "recalibrated_miscalibration_area": 0.05,
+            "gradient_cosine": 0.875,
+            "gradient_sign_agreement": 0.75,
+            "gradient_relative_error": 0.3,
+            "gradient_truth_error": 0.02,
+            "rmse_if_doubled": 0.06,
+            "rmse_ratio_if_doubled": 0.6,
+            "first_order_share": 0.8,
+            "extrapolation_share": 0.125,
+        },
         "passed": False,
         "gates": [
             {"name": "min_r2", "value": 0.4, "bound": 0.5, "passed": False},
             {"name": "max_rmse", "value": 0.1, "bound": 0.2, "passed": True},
+            {"name": "max_loo_crps", "value": None, "bound": 0.2, "passed": False},
         ],
         "n_rows": 5,
         "surrogate": SPEC.to_config(),
-        "held_out": [{"fold": 0, "y": y, "predicted": 2.0, "lower": 1.0, "upper": 2.5} for y in (1.5, 2.0, 3.0)],
+        "chosen": CHOSEN.to_config(),
+        "recalibration": {"factor": 1.25, "helps": True, "used": True},
+        "gradient": {
+            "source": "differences",
+            "n_evaluations": 8,
+            "n_failed": 1,
+            "n_infeasible": 0,
+            "points": [{"checked": 0, "params": {"x": 0.5, "n": 8}, "cosine": 0.875, "off": 0.3, "beyond": 0.25}],
+            "slopes": [{"at": 0, "along": name, **SLOPES} for name in ("x", "n")],
+        },
+        "learning_curve": {
+            "law": {"scale": 1.0, "exponent": 0.5, "standard_error": 0.1},
+            "fits": [{"repeat": 0, "n": n, "rmse": 1 / n} for n in (2, 4)],
+        },
+        "variables": [
+            {"variable": name, "relevance": 0.5, "first": 0.4, "total": 0.6, "first_error": 0.01, "total_error": 0.02}
+            for name in ("x", "n")
+        ],
+        "held_out": [{"fold": 0, "y": y, **HELD_OUT, "standardized_error": y - 2} for y in (1.5, 2.0, 3.0)],
     },
     OPTIMUM: {
         **OUTCOME,
@@ -215,18 +259,33 @@ def test_the_whole_page_fetches_nothing_and_tells_everything(workspace: Workspac
     assert parsed.foreign == []
     assert "script" not in parsed.elements
     assert sorted(parsed.ids) == sorted([*STAGES, "recommendation", "settings", "timings"])
-    assert parsed.elements.count("img") == 7
+    assert parsed.elements.count("img") == 12
     for picture in (address for address in parsed.addresses if address.startswith("data:")):
         drawn = base64.b64decode(picture.partition("base64,")[2]).decode()
         assert [link for link in re.findall(r'href="([^"]*)"', drawn) if not link.startswith(("#", "data:"))] == []
     for told in (
         "1.25 measured; 37.5 % better than the best sample",
         "1.234, 95 % interval 1.1 to 1.4 ✓ kept",
-        "✗ FAILED min_r2 0.5 (it is 0.4)",
+        "✗ FAILED min_r2 0.5 (it is 0.4), max_loo_crps 0.2 (not measured)",
+        "distance from the data when proposed 1.5, beyond their edge",
+        "gaussian_process(kernel=auto), which chose kernel=rbf",
+        "standardize, rbf -1.25",
+        "1 repeated row merged",
+        "max_loo_crps at most 0.2 not measured ✗ FAILED",
+        "R² 0.4 0.625",
+        "90 % of the held-out values lie within their 95 % interval",
+        "Standard deviations 1.25 times as large fit the errors best; 97 % would then lie within.",
+        "All intervals that the rounds promise are stretched so.",
+        "compared at 1 point with differences of 8 evaluations, of which 1 failed.",
+        "angle between the two is 0.88 on average",
+        "75 % have the right sign. The error is 0.3 of the gradient's length; the truth itself is known to 0.02 of it.",
+        "explain 80 % of the prediction's variance",
+        "12.5 % of the search space lies beyond the data.",
+        "Twice as many samples are expected to leave 60 % of the error: a root mean square error of 0.06.",
         "x 0.0123457 0.25",
         "at its upper bound",
         "7 samples, of which 2 failed or broke a constraint. The best is 2.",
-        "11, of which 3 failed",
+        "19, of which 4 failed",
         "min_r2 at least 0.5 0.4 ✗ FAILED",
         "max_rmse at most 0.2 0.1 ✓ passed",
         "1 1.2 1 1.4 1.6 ✗ not kept 1.6",
@@ -235,6 +294,19 @@ def test_the_whole_page_fetches_nothing_and_tells_everything(workspace: Workspac
         "kind: gaussian_process",
     ):
         assert told in parsed.words
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_what_was_not_validated_is_said(workspace: Workspace) -> None:
+    unchecked = {"why_not": "validate.gradient_evaluations is 0"}
+    metrics = {name: value for name, value in REPORTS[VALIDATION]["metrics"].items() if "if_doubled" not in name}
+    left = {"factor": 1.25, "helps": True, "used": False}
+    change(workspace, VALIDATION, gradient=unchecked, learning_curve=None, metrics=metrics, recalibration=left)
+    words = Parsed(page(workspace)).words
+    assert "Not checked: validate.gradient_evaluations is 0." in words
+    assert "They are left as they are: validate.recalibrate is off." in words
+    assert "Twice as many samples" not in words
+    assert "11, of which 3 failed" in words  # evaluations
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -302,7 +374,7 @@ def test_a_picture_that_cannot_be_drawn_is_told_in_its_place(workspace: Workspac
     (workspace.root / "box.py").write_text("def draw(designs): raise OSError('no font <i>')")
     parsed = Parsed(page(workspace))
     assert "This picture could not be drawn: OSError: no font <i>" in parsed.words
-    assert parsed.elements.count("img") == 6
+    assert parsed.elements.count("img") == 11
 
 
 def test_many_points_are_drawn_as_pixels(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,38 @@ def test_a_seed_fixes_every_bit() -> None:
     assert one.fitted.predict(X).tobytes() == again.fitted.predict(X).tobytes()
 
 
+def test_a_calibration_stretches_what_is_promised_and_leaves_the_search_alone() -> None:
+    dataset, plain = run(0)
+
+    def evaluate(number: int, X: np.ndarray) -> Dataset:
+        return Dataset(X, wavy_bowl(X), SPACE)
+
+    wide = refine(SPEC.fit(dataset), dataset, evaluate, OPTIMIZER, batches=BATCHES, seed=0, calibration=2.0)
+    assert wide.evaluations.X.tobytes() == plain.evaluations.X.tobytes()
+    for one, other in zip(wide.rounds, plain.rounds, strict=True):
+        assert one.upper - one.lower == pytest.approx(2 * (other.upper - other.lower))
+    X = dataset.X
+    assert wide.fitted.uncertainty(X) == pytest.approx(2 * plain.fitted.uncertainty(X))
+
+
+def test_what_was_left_open_is_chosen_anew_with_what_was_learned() -> None:
+    spec = GPSurrogate(n_starts=2, kernel="auto")
+    dataset = samples(0)
+    found = refine(
+        spec.fit(dataset), dataset, lambda _, X: Dataset(X, wavy_bowl(X), SPACE), OPTIMIZER, batches=[4], seed=0
+    )
+    assert found.fitted.asked == spec
+    assert found.fitted.spec.kernel != "auto"
+    assert found.fitted.diagnostics["n_rows"] == 16
+
+
+def test_each_proposal_is_told_with_its_distance_from_the_data() -> None:
+    dataset, found = run(0)
+    first = found.rounds[0]
+    assert first.extrapolation.tolist() == SPEC.fit(dataset).extrapolation(first.rows.X).tolist()
+    assert (first.extrapolation > 0).all()
+
+
 def test_another_seed_proposes_other_points() -> None:
     dataset, _ = run(0)
     fitted = SPEC.fit(dataset)
@@ -117,7 +149,7 @@ def test_proposals_are_new_and_apart(seed: int) -> None:
 
 def test_what_was_learned_is_in_the_last_surrogate() -> None:
     _, found = run(0)
-    assert found.fitted.spec == SPEC
+    assert found.fitted.asked == SPEC
     assert found.fitted.diagnostics["n_rows"] == 12 + sum(BATCHES)
     last = found.rounds[-1]
     assert np.abs(found.fitted.predict(last.rows.X) - last.rows.y).max() < np.abs(last.predicted - last.rows.y).max()
@@ -232,7 +264,7 @@ def test_rounds_in_which_nothing_is_measured_leave_the_surrogate_as_it_is() -> N
         return Dataset(X, np.full(len(X), np.nan), SPACE, np.full(len(X), "pending"))
 
     found = refine(fitted, dataset, evaluate, OPTIMIZER, batches=[4], seed=0)
-    assert found.fitted is fitted
+    assert found.fitted.state.U is fitted.state.U
     assert found.evaluations.status.tolist() == ["pending"] * 4
 
 

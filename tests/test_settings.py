@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 PARAMS = ROOT / "params.yaml"
 X = "problem.space.x"  # stands for a variable that the tests add
 ADD = f"{X}={{type: float, low: 0, high: 1}}"
-KERNELS = "'matern52', 'matern32', 'matern12', 'rbf' or 'matern'"
+KERNELS = "'matern52', 'matern32', 'matern12', 'rbf', 'matern' or 'auto'"
 
 
 def test_the_projects_own_settings_are_read() -> None:
@@ -34,7 +34,8 @@ def test_the_projects_own_settings_are_read() -> None:
     assert settings.problem.search_space.names == tuple(settings.problem.space)
     settings.problem.black_box(ROOT, ROOT).check()
     assert callable(settings.report.figure_maker)
-    assert set(settings.gates.bounds) == {"min_r2", "min_coverage_95"}
+    assert settings.gates == {"on_fail": "warn", "min_r2": 0.5, "min_coverage_95": 0.8}
+    assert settings.gates.bounds == {"min_r2": 0.5, "min_coverage_95": 0.8}
 
 
 @pytest.mark.parametrize(
@@ -56,8 +57,12 @@ def test_the_projects_own_settings_are_read() -> None:
         ),
         (["fit.surrogate={kind: gaussian_process, kernel: rbf}"], lambda s: s.fit.spec, GPSurrogate(kernel="rbf")),
         (["fit.surrogate.length_scale=1"], lambda s: s.fit.spec.length_scale, 1),
+        (["fit.surrogate.length_scale=[1, 2]"], lambda s: s.fit.spec.length_scale, (1, 2)),
         (["tune.space={length_scale: [null, 0.5]}"], lambda s: s.tune.space, {"length_scale": [None, 0.5]}),
-        (["gates={}"], lambda s: s.gates.bounds, {"min_r2": None, "min_coverage_95": None}),
+        (["gates={}"], lambda s: dict(s.gates), {"on_fail": "warn"}),
+        (["gates={max_rmse: 3, min_r2: null}"], lambda s: s.gates.bounds, {"max_rmse": 3}),
+        (["gates={on_fail: stop, min_gradient_cosine: 0.9}"], lambda s: s.gates.on_fail, "stop"),
+        (["execution.executor=serial", "problem.timeout=null"], lambda s: s.execution.n_threads, 1),
         (["execution.executor=threads", "problem.timeout=null"], lambda s: s.execution.spec.kind, "threads"),
         (["execution.n_workers=3"], lambda s: s.execution.spec.n_workers, 3),
     ],
@@ -80,7 +85,11 @@ MISTAKES = [
     ("fit.surrogate.kernl=rbf", "fit.surrogate.kernl: unknown key; did you mean kernel?"),
     ("validate.fold=3", "validate.fold: unknown key; did you mean folds?"),
     ("gates.on_fial=warn", "gates.on_fial: unknown key; did you mean on_fail?"),
-    ("gates.max_rmse=3", "gates.max_rmse: unknown key; expected one of on_fail, min_r2, min_coverage_95"),
+    ("gates.max_rmes=3", "gates.max_rmes: unknown key; did you mean max_rmse?"),
+    ("gates.gradient_cosine=1", "gates.gradient_cosine: unknown key; did you mean min_gradient_cosine?"),
+    ("gates.zzz=3", "gates.zzz: unknown key; expected on_fail, or min_ or max_ and one of r2, rmse, mae, nlpd, crps"),
+    ("gates={1: 2}", "gates.1: unknown key; expected on_fail, or min_ or max_ and one of r2"),
+    ("gates=3", "gates: expected a mapping, got 3"),
     ("optimize.round=3", "optimize.round: unknown key; did you mean rounds?"),
     ("tune.trials=3", "tune.trials: unknown key; did you mean n_trials?"),
     ("tune.space.kernels=[rbf]", "tune.space.kernels: unknown key; did you mean kernel?"),
@@ -176,6 +185,8 @@ MISTAKES = [
     ("gates.min_coverage_95=.nan", "gates.min_coverage_95: expected a finite number, got nan"),
     ("gates.min_r2=.nan", "gates.min_r2: expected a finite number, got nan"),
     ("gates.on_fail=ignore", "gates.on_fail: expected 'warn' or 'stop', got 'ignore'"),
+    ("validate.gradient_evaluations=-1", "validate.gradient_evaluations: expected an integer >= 0, got -1"),
+    ("validate.recalibrate=1", "validate.recalibrate: expected true or false, got 1"),
     ("optimize.rounds=0", "optimize.rounds: expected an integer >= 1, got 0"),
     ("optimize.n_starts=513", "optimize.n_starts: expected an integer <= 512, got 513"),
     ("optimize.evaluations_per_round=0", "optimize.evaluations_per_round: expected an integer >= 1, got 0"),
@@ -196,9 +207,15 @@ MISTAKES = [
     ("fit.surrogate={kernel: rbf}", "fit.surrogate.kind: expected one of gaussian_process"),
     ("fit.surrogate.kernel=matern53", f"fit.surrogate.kernel: expected {KERNELS}, got 'matern53'"),
     ("fit.surrogate.prior=falt", "fit.surrogate.prior: expected 'dimension_scaled' or 'flat', got 'falt'"),
-    ("fit.surrogate.transform=sqrt", "fit.surrogate.transform: expected 'standardize' or 'log', got 'sqrt'"),
+    ("fit.surrogate.transform=sqrt", "fit.surrogate.transform: expected 'standardize', 'log', 'yeo_johnson' or 'auto'"),
+    ("fit.surrogate.fixed=noise_level", "fit.surrogate.fixed: expected a list, got 'noise_level'"),
+    ("fit.surrogate.fixed=[noise]", "fit.surrogate.fixed: expected 'length_scale' or 'noise_level', got 'noise'"),
+    ("fit.surrogate.length_scale=[a]", "fit.surrogate.length_scale: expected a number, got ['a']"),
     ("fit.surrogate.n_starts=0", "fit.surrogate.n_starts: expected an integer >= 1, got 0"),
-    ("fit.surrogate.length_scale=1000", "fit.surrogate.length_scale: expected a number from 0.005 to 200, got 1000"),
+    (
+        "fit.surrogate.length_scale=20000",
+        "fit.surrogate.length_scale: expected a number from 0.005 to 10000, got 20000",
+    ),
     ("fit.surrogate.length_scale=.nan", "fit.surrogate.length_scale: expected a finite number, got nan"),
     (f"{X}={{low: 0, high: 1}}", f"{X}.type: expected one of float, integer"),
     (f"{X}={{type: categorical, choices: abc}}", f"{X}.choices: expected a list, got 'abc'"),
@@ -346,6 +363,8 @@ OTHER: dict[str, str] = {
     "fit.surrogate.kernel": "matern12",
     "fit.surrogate.prior": "flat",
     "fit.surrogate.transform": "log",
+    "validate.recalibrate": "false",
+    "validate.learning_curve": "false",
     "gates.on_fail": "stop",
     "gates.min_r2": "0.25",
     "gates.min_coverage_95": "0.25",
@@ -367,6 +386,12 @@ def test_the_digest_changes_with_everything_but_how_it_is_executed_and_shown(pat
     after = load_settings(PARAMS, [*base, f"{path}={value}"])
     assert asdict(after) != asdict(before)
     assert (after.digest == before.digest) == path.startswith(("execution.", "report."))
+
+
+def test_a_gate_that_is_switched_off_is_none() -> None:
+    digests = {load_settings(PARAMS, [f"gates={given}"]).digest for given in ("{}", "{on_fail: warn, max_mae: null}")}
+    assert len(digests) == 1
+    assert load_settings(PARAMS, ["gates.max_mae=1"]).digest not in digests
 
 
 def test_the_digest_does_not_depend_on_the_file_or_its_order(tmp_path: Path) -> None:

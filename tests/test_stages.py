@@ -10,9 +10,23 @@ import orjson
 import pytest
 
 from surrogate_core.dataset import Dataset
+from surrogate_core.validation.gates import METRICS
 from tasks.errors import BadInput, StageFailed
 from tasks.files import check_files
-from tasks.keys import DATASET, EVALUATIONS, MODEL, OPTIMUM, RECOMMENDATION, STAGES, TUNING, VALIDATION
+from tasks.keys import (
+    CHAMPION,
+    DATASET,
+    EVALUATIONS,
+    MODEL,
+    OPTIMIZED,
+    OPTIMUM,
+    RECOMMENDATION,
+    STAGES,
+    TUNED_EVALUATIONS,
+    TUNING,
+    VALIDATION,
+)
+from tasks.outputs import read_model, told_spec
 from tasks.reports import read_report
 from tasks.settings import load_settings
 from tasks.stages import BODIES
@@ -249,6 +263,212 @@ def test_a_gate_passes_warns_and_stops(verdict: str, on_fail: str, project: Call
         assert read(workspace, RECOMMENDATION)["gates_passed"] == (verdict == "passes")
 
 
+COUNTED = """\
+from pathlib import Path
+def f(x, y):
+    calls = Path({calls!r})
+    n = len(calls.read_text()) + 1 if calls.exists() else 1
+    calls.write_text("x" * n)
+    {then}
+    return {sign} * (x * x + 2 * y)
+"""
+CHECKED = "validate.gradient_evaluations=10"  # 4 a point, of which two are paid for
+
+
+@pytest.mark.parametrize(("direction", "sign"), [("minimize", 1), ("maximize", -1)])
+def test_the_gradient_is_checked_by_evaluations_that_nothing_is_learned_from(
+    direction: str, sign: int, project: Callable[..., Workspace], tmp_path: Path
+) -> None:
+    source = COUNTED.format(calls=str(tmp_path / "calls"), then="", sign=sign)
+    gates = "gates={min_gradient_cosine: 0.5, max_gradient_relative_error: 1e-9}"
+    spec = "fit.surrogate={kind: gaussian_process, n_starts: 4}"
+    workspace = project(CHECKED, gates, spec, f"problem.direction={direction}", source=source)
+    told = work(workspace, "collect", "fit", "validate")
+    assert len((tmp_path / "calls").read_text()) == 16
+    assert told[-1] == (8, 8, "evaluations")
+    found = read(workspace, VALIDATION)
+    gradient = found["gradient"]
+    assert (gradient["source"], gradient["n_evaluations"], gradient["n_failed"]) == ("differences", 8, 0)
+    assert len(gradient["points"]) == 2
+    for row in (row for row in gradient["slopes"] if row["along"] == "y"):
+        assert row["slope"] == pytest.approx(sign * 6, abs=6 * row["slope_error"] + 1e-6)  # the range is 3 wide
+    assert found["metrics"]["gradient_cosine"] > 0.5
+    assert [gate["passed"] for gate in found["gates"]] == [True, False]
+    line = read_report("validate", workspace).line
+    assert (
+        f"gradient cosine {found['metrics']['gradient_cosine']:.2f}, FAILED max_gradient_relative_error 1e-09" in line
+    )
+    assert read_report("validate", workspace).metrics["n_evaluations"] == 8
+    work(workspace, "optimize", "tune")
+    assert Dataset.from_bytes((workspace.out / DATASET).read_bytes()).n_samples == 8
+    assert read(workspace, RECOMMENDATION)["n_evaluations"] == len((tmp_path / "calls").read_text()) == 8 + 8 + 4 + 2
+
+
+def test_a_check_of_the_gradient_goes_on_where_it_was_interrupted(
+    project: Callable[..., Workspace], tmp_path: Path
+) -> None:
+    calls = tmp_path / "calls"
+    then = "if n == 12 or n == 14: raise KeyboardInterrupt if n == 12 else ValueError('no')"
+    workspace = project(CHECKED, source=COUNTED.format(calls=str(calls), then=then, sign=1))
+    work(workspace, "collect", "fit")
+    with pytest.raises(KeyboardInterrupt):
+        work(workspace, "validate")
+    work(workspace, "validate")
+    assert len(calls.read_text()) == 8 + 3 + 1 + 5  # the one that was interrupted is made again
+    gradient = read(workspace, VALIDATION)["gradient"]
+    assert (gradient["n_evaluations"], gradient["n_failed"]) == (8, 1)
+    assert len(gradient["slopes"]) == 3  # one is not known
+
+
+def test_another_gate_costs_no_evaluation_and_another_black_box_does(
+    project: Callable[..., Workspace], tmp_path: Path
+) -> None:
+    calls = tmp_path / "calls"
+    source = COUNTED.format(calls=str(calls), then="", sign=1)
+    work(project(CHECKED, source=source), "collect", "fit", "validate")
+    made = []
+    for overrides, edit in (([], ""), (["gates={max_rmse: 1}"], ""), ([], "# another"), ([], None)):
+        workspace = project(CHECKED, *overrides, source=None if edit is None else source + edit)
+        for kept in workspace.results.glob("gradient-*") if edit is None else ():
+            kept.write_bytes(kept.read_bytes()[:-9])  # damaged
+        before = len(calls.read_text())
+        work(workspace, "validate")
+        made.append(len(calls.read_text()) - before)
+    assert made == [0, 0, 8, 8]
+
+
+def test_measured_gradients_are_compared_without_an_evaluation(project: Callable[..., Workspace]) -> None:
+    source = "def f(x, y): return {'value': x * x + 2 * y, 'gradient': {'x': 2 * x, 'y': 2.0}}\n"
+    workspace = project(CHECKED, source=source)
+    work(workspace, "collect", "fit", "validate")
+    found = read(workspace, VALIDATION)
+    assert found["gradient"]["source"] == "rows"
+    assert len(found["gradient"]["points"]) == 8
+    assert "n_evaluations" not in found["gradient"]
+    assert found["metrics"]["gradient_sign_agreement"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("overrides", "why_not"),
+    [
+        ([], "validate.gradient_evaluations is 0"),
+        (["validate.gradient_evaluations=3"], "validate.gradient_evaluations is 3, and a point takes up to 4"),
+    ],
+)
+def test_a_gate_on_what_was_not_measured_says_so(
+    overrides: list[str], why_not: str, project: Callable[..., Workspace]
+) -> None:
+    gates = "gates={on_fail: stop, min_gradient_cosine: 0.5}"
+    workspace = project(*overrides, gates, "validate.learning_curve=false", source=BOWL.format(sign=1, offset=1))
+    work(workspace, "collect", "fit", "validate")
+    found = read(workspace, VALIDATION)
+    assert found["gradient"] == {"why_not": why_not}
+    assert found["learning_curve"] is None
+    assert "FAILED min_gradient_cosine 0.5 (not measured)" in read_report("validate", workspace).line
+    with pytest.raises(StageFailed, match=r"the model fails min_gradient_cosine 0\.5 \(it was not measured\); collect"):
+        work(workspace, "optimize")
+
+
+def test_every_number_of_the_validation_may_be_a_gate(project: Callable[..., Workspace]) -> None:
+    workspace = project(CHECKED, source=BOWL.format(sign=1, offset=1))
+    work(workspace, "collect", "fit", "validate")
+    found = read(workspace, VALIDATION)
+    assert set(found["metrics"]) == set(METRICS)
+    variables = {row["variable"]: row for row in found["variables"]}
+    assert list(variables) == ["x", "y"]
+    assert sum(row["relevance"] for row in found["variables"]) == pytest.approx(1)
+    metrics = read_report("validate", workspace).metrics
+    assert metrics["x.total"] == variables["x"]["total"]
+    assert metrics.items() >= found["metrics"].items()
+
+
+@pytest.mark.parametrize("recalibrate", [True, False])
+def test_what_the_held_out_rows_teach_of_intervals_is_used_if_asked(
+    recalibrate: bool, project: Callable[..., Workspace]
+) -> None:
+    """Noise that is fixed at far too little makes the surrogate too sure."""
+    spec = (
+        "fit.surrogate={kind: gaussian_process, n_starts: 1, noise_level: 1e-6, length_scale: 1, fixed: [noise_level]}"
+    )
+    wild = "def f(x, y): return (x * 7919.7) % 1 + (y * 104729.3) % 1\n"
+    workspace = project(spec, f"validate.recalibrate={recalibrate}".lower(), "collect.n_samples=12", source=wild)
+    work(workspace, *STAGES)
+    learned = read(workspace, VALIDATION)["recalibration"]
+    assert learned["helps"] == (
+        read(workspace, VALIDATION)["metrics"]["recalibrated_nlpd"] < numbers(workspace)["nlpd"]
+    )
+    assert learned["used"] == (learned["helps"] and recalibrate)
+    factor = learned["factor"] if learned["used"] else 1.0
+    assert learned["helps"]
+    fitted, first = read_model(workspace, MODEL), read(workspace, OPTIMUM)["rounds"][0]
+    place = fitted.space.point(read(workspace, OPTIMUM)["evaluations"][0]["params"])
+    assert [first["lower"], first["upper"]] == pytest.approx(np.ravel(fitted.recalibrated(factor).interval(place)))
+    everything = Dataset.from_bytes((workspace.out / DATASET).read_bytes())
+    for evaluations, folder in ((EVALUATIONS, OPTIMIZED), (TUNED_EVALUATIONS, CHAMPION)):
+        everything = everything.append(Dataset.from_bytes((workspace.out / evaluations).read_bytes()))
+        made = read_model(workspace, folder)
+        stretched = made.state.output.calibration / made.asked.fit(everything).state.output.calibration
+        if folder == OPTIMIZED or not recalibrate:  # tune learns a factor of its own
+            assert stretched == pytest.approx(factor)
+
+
+def numbers(workspace: Workspace) -> dict[str, float]:
+    metrics: dict[str, float] = read(workspace, VALIDATION)["metrics"]
+    return metrics
+
+
+def test_what_was_left_open_is_asked_for_again_and_what_was_chosen_is_told(project: Callable[..., Workspace]) -> None:
+    workspace = project(
+        "fit.surrogate.kernel=auto", "tune.space={n_starts: [1, 2]}", source=BOWL.format(sign=1, offset=1)
+    )
+    work(workspace, *STAGES)
+    for path in (VALIDATION, OPTIMUM, RECOMMENDATION):
+        found = read(workspace, path)
+        assert found["surrogate"]["kernel"] == "auto"
+        assert found["chosen"]["kernel"] != "auto"
+        assert re.search(r"kernel=auto.*, which chose kernel=\w+", told_spec(found))
+    assert ", which chose kernel=" in read_report("fit", workspace).line
+    assert read(workspace, TUNING)["champion"]["surrogate"]["kernel"] == "auto"
+
+
+def test_a_fit_that_had_to_give_way_says_so(project: Callable[..., Workspace]) -> None:
+    space = "problem.space={x: {type: integer, low: 0, high: 2}, y: {type: integer, low: 0, high: 2}}"
+    workspace = project(space, "collect.sampling=grid", "collect.n_samples=9", source="def f(x, y): return x + y\n")
+    work(workspace, "collect")
+    rows = Dataset.from_bytes((workspace.out / DATASET).read_bytes())
+    workspace.write({DATASET: rows.append(rows.take([0])).to_bytes()}, ())
+    work(workspace, "fit")
+    assert read_report("fit", workspace).line.endswith("on 10 rows; 1 repeated row merged")
+
+
+def test_the_number_of_workers_changes_no_byte_of_the_validation(project: Callable[..., Workspace]) -> None:
+    written = []
+    for execution in ("{executor: serial}", "{executor: threads, n_workers: 3}"):
+        workspace = project(f"execution={execution}", source=BOWL.format(sign=1, offset=1))
+        work(workspace, "collect", "fit", "validate")
+        written.append((workspace.out / VALIDATION).read_bytes())
+    assert written[0] == written[1]
+
+
+def lists(content: Any) -> list[Any]:
+    inner = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
+    return [*([content] if isinstance(content, list) else []), *(found for value in inner for found in lists(value))]
+
+
+def test_no_report_that_dvc_plots_holds_an_empty_list_or_two_columns_of_one_name(
+    project: Callable[..., Workspace],
+) -> None:
+    """DVC's plots fail at the first, and mix up the second, as they join all tables of a file."""
+    workspace = project(CHECKED, "gates={}", source=BOWL.format(sign=1, offset=1))
+    work(workspace, *STAGES)
+    for path in (VALIDATION, OPTIMUM, TUNING):
+        tables = [found for found in lists(read(workspace, path)) if not found or isinstance(found[0], dict)]
+        assert all(tables), path
+        names = [name for table in tables for name in table[0]]
+        assert path == TUNING or len(set(names)) == len(names), path
+    assert read_report("validate", workspace).line.endswith(", no gates")
+
+
 def test_a_seed_fixes_every_byte(project: Callable[..., Workspace]) -> None:
     workspace = project(source=BOWL.format(sign=1, offset=1))
 
@@ -268,7 +488,7 @@ problem:
   data: tests.csv
   columns: {{output: load}}
   direction: {direction}
-fit: {{surrogate: {{kind: gaussian_process, n_starts: 1, max_iterations: 20}}}}
+fit: {{surrogate: {{kind: gaussian_process, n_starts: 8}}}}
 validate: {{folds: 2}}
 optimize: {{rounds: 3, evaluations_per_round: 2, n_starts: 2}}
 tune: {{n_trials: 2, evaluations: 3, space: {{kernel: [matern52, rbf]}}}}

@@ -26,8 +26,8 @@ from flows.server import begin, quiet_environment
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("collect", "fit", "validate", "optimize", "tune")
-N_SAMPLES, N_OPTIMIZE, N_TUNE, N_WORKERS = 16, 6, 2, 2
-N_CALLS = N_SAMPLES + N_OPTIMIZE + N_TUNE
+N_SAMPLES, N_CHECK, N_OPTIMIZE, N_TUNE, N_WORKERS = 16, 4, 6, 2, 2
+N_CALLS = N_SAMPLES + N_CHECK + N_OPTIMIZE + N_TUNE
 HANG_SECONDS = 300  # no claim about speed: what takes longer hangs
 
 # Few shapes and one kernel, as each is traced anew in every process. Threads, as a worker process takes seconds to
@@ -48,6 +48,7 @@ fit:
 validate:
   folds: 3
   seed: 30
+  gradient_evaluations: {N_CHECK}
 gates:
   on_fail: warn
   min_r2: 0.5
