@@ -118,10 +118,11 @@ def search(
     if (n_drawn := n_starts - len(starts)) > 0:
         drawn = of.mean + generator.standard_normal((SCREENED * n_drawn, len(of.mean))) * SPREAD
         drawn, few = np.clip(drawn, of.low, of.high), some_rows(FEWEST)
-        values = in_threads(lambda part: [loss(theta, few)[0] for theta in part], np.array_split(drawn, 4))
-        starts += [drawn[i] for i in np.argsort(np.concatenate(values), kind="stable")[:n_drawn]]
+        with blas_threads(FEWEST):
+            values = [loss(theta, few)[0] for theta in drawn]
+        starts += [drawn[i] for i in np.argsort(values, kind="stable")[:n_drawn]]
     if len(starts) > 1:
-        starts = _modes(in_threads(partial(follow, some=some_rows(FEW), steps=FIRST_STEPS), starts))
+        starts = _modes(in_threads(partial(follow, some=some_rows(FEW), steps=FIRST_STEPS), starts, n_rows=FEW))
         if n > LARGE:
             starts = _modes(in_threads(partial(follow, some=some_rows(SOME), steps=MORE_STEPS), starts[:2]))[:1]
     with blas_threads(n):

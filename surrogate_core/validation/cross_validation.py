@@ -11,7 +11,7 @@ from surrogate_core.validation.held_out import HeldOut
 
 
 def cross_validate(spec: Surrogate, dataset: Dataset, folds: int, seed: int, n_workers: int | None = None) -> HeldOut:
-    """Fits the spec once a fold, the folds in threads.
+    """Fits the spec once a fold, the folds in threads where that is faster.
 
     Args:
         spec: the surrogate.
@@ -38,7 +38,7 @@ def cross_validate(spec: Surrogate, dataset: Dataset, folds: int, seed: int, n_w
         predictive = fitted.predictive(X, None if rows.noise is None else rows.noise[held])
         return predictive, fitted.extrapolation(X), fitted.gradient(X) if has_gradients else None
 
-    told = in_threads(predict, range(folds), n_workers)
+    told = in_threads(predict, range(folds), n_workers, rows.n_samples)
     held_rows = [held for _, held in splits]
     back = np.argsort(np.concatenate(held_rows))
     fold = np.repeat(np.arange(folds), [len(held) for held in held_rows])[back]

@@ -101,5 +101,5 @@ def learning_curve(
             found.append(rms(rows.y[held] - fitted.predict(rows.X[held])))
         return found
 
-    rmse = np.array(in_threads(errors, range(repeats), n_workers))
+    rmse = np.array(in_threads(errors, range(repeats), n_workers, rows.n_samples))
     return LearningCurve(rows.n_samples, n, rmse, max(EXACT * np.abs(rows.y).max(), np.finfo(float).tiny))
