@@ -16,7 +16,7 @@ from surrogate_core.surrogates.predictive import Predictive
 from surrogate_core.surrogates.support import Support
 from surrogate_core.validation.held_out import HeldOut
 
-PLAIN = Output(*map(np.float64, (0.0, 1.0, 0.0, 1.0, 1.0, 1.0)))  # y is z
+PLAIN = Output(np.float64(0.0), np.float64(1.0))  # y is z
 
 
 class MeanState(NamedTuple):
