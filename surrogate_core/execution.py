@@ -266,6 +266,7 @@ def _pickled(function: Callable[[Any], Any]) -> bytes:
 
 
 def usable_cpus() -> int:
+    """CPUs that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

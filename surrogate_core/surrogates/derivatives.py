@@ -26,7 +26,7 @@ from surrogate_core.blas import blas_threads
 from surrogate_core.precision import float64
 from surrogate_core.surrogates.base import bucket
 from surrogate_core.surrogates.kernels import covariance, curvature, slope
-from surrogate_core.surrogates.likelihood import JITTERS, Factors, inverse_factor, of_repeats, solve_and_invert
+from surrogate_core.surrogates.likelihood import Factors, inverse_factor, of_repeats, solve_and_invert
 from surrogate_core.surrogates.training import Training
 
 
@@ -58,15 +58,12 @@ def joint_factors(kernel: str, theta: np.ndarray, rows: Training) -> Factors:
     n, d = rows.U.shape
     K = np.array(_joint(kernel, theta, *arguments))[np.ix_(known, known)]
     with blas_threads(len(z)):
-        for jitter in JITTERS:
-            inverse = inverse_factor(K + np.diag(jitter * np.diag(K)))
-            if inverse is not None:
-                a, whole = np.zeros(len(known)), np.zeros((len(known),) * 2)
-                a[known] = inverse.T @ (inverse @ z)
-                whole[np.ix_(known, known)] = inverse
-                m = n * (1 + d)
-                return Factors(a[:m].reshape(n, 1 + d), whole[:m, :m], jitter)
-    raise ValueError(f"fit: expected a covariance that can be factored, got none with a jitter of {JITTERS[-1]:g}")
+        inverse, jitter = inverse_factor(K, np.diag(K))
+        a, whole = np.zeros(len(known)), np.zeros((len(known),) * 2)
+        a[known] = inverse.T @ (inverse @ z)
+        whole[np.ix_(known, known)] = inverse
+    m = n * (1 + d)
+    return Factors(a[:m].reshape(n, 1 + d), whole[:m, :m], jitter)
 
 
 def _arguments(rows: Training) -> tuple[np.ndarray, np.ndarray, tuple[Any, ...]]:

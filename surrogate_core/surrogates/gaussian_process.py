@@ -21,7 +21,7 @@ from surrogate_core.precision import float64
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate, bucket
 from surrogate_core.surrogates.derivatives import joint_factors
 from surrogate_core.surrogates.hyperparameters import BOUNDS, Found, Posterior, Prior, posterior, search
-from surrogate_core.surrogates.kernels import SMOOTH, Kernel, covariance, slope
+from surrogate_core.surrogates.kernels import SMOOTH, Kernel, choice_at, covariance, slope
 from surrogate_core.surrogates.leaving_out import left_out_places, left_out_rows
 from surrogate_core.surrogates.likelihood import factorize, noise_of
 from surrogate_core.surrogates.output import AnyArray, Output, Transform
@@ -160,8 +160,7 @@ class GPSurrogate(Surrogate):
         for c in range(len(state.categories)):
             j = state.categories[c]
             m = state.n_choices[j]
-            choice = jnp.minimum(jnp.floor(u[j] * m), m - 1)
-            r2 = r2 + (choice != jnp.floor(state.U[:, j] * m)) / l[j] ** 2
+            r2 = r2 + (choice_at(u[j], m) != choice_at(state.U[:, j], m)) / l[j] ** 2
         k = s2 * covariance(self.kernel, r2)
         if state.a.ndim == 2:
             h = s2 * slope(self.kernel, r2)
@@ -225,14 +224,12 @@ class GPSurrogate(Surrogate):
             told.append(f"derivatives left out: with {rows.slopes.size + len(rows.z)} values, above {MAX_DERIVATIVES}")
             rows = training(dataset, self.transform, slopes=False)
         of, first = self._posterior(rows)
-        generator = np.random.default_rng(seed)
-        given = [first]
-        n_starts = self.n_starts
+        given, n_starts = [first], self.n_starts
         if start is not None and isinstance(start.state, GPState) and start.state.U.shape[1] == rows.U.shape[1]:
             before = start.state
             theta = np.log([*before.lengthscales, before.output_scale, before.noise])
             given, n_starts = [theta, first], min(n_starts, 2)
-        found = search(self.kernel, rows, of, given, n_starts, self.max_iterations, generator)
+        found = search(self.kernel, rows, of, given, n_starts, self.max_iterations, np.random.default_rng(seed))
         return self._fitted(dataset, rows, found, told)
 
     def _posterior(self, rows: Training) -> tuple[Posterior, np.ndarray]:
@@ -246,13 +243,13 @@ class GPSurrogate(Surrogate):
             first[:d] = np.log(self.length_scale)
         if self.noise_level is not None:
             first[d + 1] = np.log(self.noise_level)
-        if not np.isnan(rows.known).any():  # all noise is given; a new observation's is as theirs on average
+        all_known = not np.isnan(rows.known).any()
+        if all_known:  # a new observation's noise is as theirs on average
             first[d + 1] = np.log(np.clip(rows.known.mean(), *BOUNDS[2]))
         fixed = np.zeros(d + 2, dtype=bool)
         fixed[:d] = "length_scale" in self.fixed
         fixed[d] = self.output_scale == "unit"
-        fixed[d + 1] = "noise_level" in self.fixed or not np.isnan(rows.known).any()
-        first[d] = 0.0
+        fixed[d + 1] = "noise_level" in self.fixed or all_known
         low[fixed] = high[fixed] = first[fixed]
         return replace(of, low=low, high=high), first
 

@@ -28,6 +28,7 @@ FTOL, GTOL = 1e-8, 1e-4  # relative change of the loss, and its slope, at which 
 FEWEST, FEW, SOME, LARGE = 50, 100, 500, 1000  # rows on which draws are judged and starts are followed at first
 FIRST_STEPS, MORE_STEPS = 15, 60
 APART = 0.05  # in log units: ends that are nearer are one mode
+WALL = 1e25  # loss where K is not positive definite
 MARGIN, NEAR, LONG = 10.0, 0.3, 5.0  # a rival farther behind, or as near but for lengthscales that are long, has lost
 
 
@@ -45,7 +46,7 @@ class Posterior:
         of_rows = log_likelihood if rows.slopes is None else joint_log_likelihood
         value, gradient = of_rows(kernel, theta, rows)
         if not np.isfinite(value):  # not positive definite here: a wall that the line search steps back from
-            return 1e25, np.zeros_like(theta)
+            return WALL, np.zeros_like(theta)
         off = theta - self.mean
         return float(0.5 * off @ (self.precision * off) - value), self.precision * off - gradient
 
@@ -134,7 +135,7 @@ def search(
                 end = follow(end.x, rows, max_iterations)
             ends.append(float(end.fun))
             best = min(best, end, key=lambda one: float(one.fun))
-    if best.fun >= 1e25:
+    if best.fun >= WALL:
         return Found(np.clip(given[0], of.low, of.high), np.nan, [], calls, ("no hyperparameters could be learned",))
     return Found(best.x, float(best.fun), ends, calls)
 

@@ -98,6 +98,11 @@ def _slope_jvp(kernel: str, primals: tuple[Array], tangents: tuple[Array]) -> tu
     return slope(kernel, *primals), -0.5 * curvature(kernel, *primals) * tangents[0]
 
 
+def choice_at(u: Array, m: Array) -> Array:
+    """Which of m choices, each as wide as the others, the coordinate u in [0, 1] stands for; -1 of none."""
+    return jnp.minimum(jnp.floor(u * m), m - 1)
+
+
 def curvature(kernel: str, r2: Array) -> Array:
     """q(r2)."""
     return KERNELS[kernel][1](jnp, r2)

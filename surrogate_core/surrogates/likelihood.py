@@ -6,7 +6,7 @@ what is computed of them stays in the CPU's cache.
 Notation: theta = log (l: (d,), s2, e): lengthscales, output scale, noise variance; A = F / l; K = s2 k(r2) + diag(s),
 with s the noise of each place; L L' = K; a = K^-1 z; W = K^-1 - a a'. Only lower triangles are filled.
 
-Sources: Rasmussen & Williams (2006), eqs. 2.25, 2.26, 2.30, 5.9; leave-one-out: eqs. 5.10 to 5.12.
+Source: Rasmussen & Williams (2006), eqs. 2.25, 2.26, 2.30, 5.9.
 """
 
 from typing import NamedTuple
@@ -75,20 +75,28 @@ def factorize(kernel: str, theta: np.ndarray, rows: Training) -> Factors:
     n, d = rows.U.shape
     s2 = np.exp(theta[d])
     with blas_threads(n):
-        for jitter in JITTERS:
-            K, _ = _lower(kernel, rows.F / np.exp(theta[rows.group]), s2)
-            K.flat[:: n + 1] += noise_of(rows, np.exp(theta[d + 1])) + jitter * s2
-            if (found := inverse_factor(K)) is not None:
-                return Factors(found.T @ (found @ rows.z), found, jitter)
+        K, _ = _lower(kernel, rows.F / np.exp(theta[rows.group]), s2)
+        K.flat[:: n + 1] += noise_of(rows, np.exp(theta[d + 1]))
+        found, jitter = inverse_factor(K, s2)
+        return Factors(found.T @ (found @ rows.z), found, jitter)
+
+
+def inverse_factor(K: np.ndarray, size: float | np.ndarray) -> tuple[np.ndarray, float]:
+    """The inverse of L of a matrix whose lower triangle is given, and the least jitter with which there is one.
+
+    Args:
+        K: (n, n).
+        size: of the diagonal, without noise; so many times the jitter is added to it.
+
+    Raises:
+        ValueError: no jitter makes K positive definite.
+    """
+    for jitter in JITTERS:
+        inverse = K.copy()
+        inverse.flat[:: len(K) + 1] += jitter * size
+        if lapack.cholesky(inverse) and lapack.inverse_of_factor(inverse) and np.isfinite(np.tril(inverse)).all():
+            return np.tril(inverse), jitter
     raise ValueError(f"fit: expected a covariance that can be factored, got none with a jitter of {JITTERS[-1]:g}")
-
-
-def inverse_factor(K: np.ndarray) -> np.ndarray | None:
-    """The inverse of L of a matrix whose lower triangle is given and overwritten; None where there is none."""
-    if not (lapack.cholesky(K) and lapack.inverse_of_factor(K)):
-        return None
-    inverse = np.tril(K)
-    return inverse if np.isfinite(inverse).all() else None
 
 
 def solve_and_invert(K: np.ndarray, z: np.ndarray) -> tuple[np.ndarray | None, float]:

@@ -22,6 +22,7 @@ from surrogate_core.precision import float64
 from surrogate_core.space import SearchSpace
 from surrogate_core.surrogates.base import evaluate, program
 from surrogate_core.surrogates.gaussian_process import GPState, GPSurrogate
+from surrogate_core.surrogates.kernels import choice_at
 from surrogate_core.surrogates.output import AnyArray, from_latent_traced
 
 DEGREES = {"matern12": 1, "matern32": 3, "matern52": 5, "matern": 5}  # 2 nu, of freedom
@@ -107,7 +108,7 @@ def _prior(state: GPState, paths: Paths, u: Array) -> Array:
     angle = paths.frequencies @ jnp.where(m > 0, 0.0, (u - 0.5) / state.lengthscales)
     for c in range(len(state.categories)):
         j = state.categories[c]
-        choice = jnp.minimum(jnp.floor(u[j] * m[j]), m[j] - 1).astype(int)
+        choice = choice_at(u[j], m[j]).astype(int)
         angle = angle + paths.of_choices[c][:, :, choice] * jnp.sqrt(0.5) / state.lengthscales[j]
     return jnp.sum(paths.weights * jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=1), axis=1)
 

@@ -51,14 +51,19 @@ class Predictive:
     def log_density(self, y: np.ndarray) -> np.ndarray:
         """Log of the density of observations y, noise included; -inf at a value that the transform rules out."""
         with np.errstate(invalid="ignore", divide="ignore"):
-            q = (to_latent(self.transform, self.output, y) - self.m) / self.s
             slope = log_slope(self.transform, self.output, y)
-            density = -(q**2 + np.log(2 * np.pi)) / 2 - np.log(self.s) + slope
+            density = -(self.standardized_error(y) ** 2 + np.log(2 * np.pi)) / 2 - np.log(self.s) + slope
         return np.where(np.isnan(density), -np.inf, density)
+
+    def standardized_error(self, y: np.ndarray) -> np.ndarray:
+        """(z - m) / s of observations y: standard normal where calibrated; -inf at a value that is ruled out."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            q = (to_latent(self.transform, self.output, y) - self.m) / self.s
+        return np.where(np.isnan(q), -np.inf, q)
 
     def cumulative(self, y: np.ndarray) -> np.ndarray:
         """P(Y <= y), noise included: uniform over many observations of a calibrated surrogate."""
-        return np.asarray(ndtr(self._quantile(y)))
+        return np.asarray(ndtr(self.standardized_error(y)))
 
     def crps(self, y: np.ndarray) -> np.ndarray:
         """Continuous ranked probability score of observations y, in their units: the less, the better.
@@ -66,7 +71,7 @@ class Predictive:
         The integral of (F(x) - [x >= y])^2 dx (Gneiting & Raftery 2007, JASA 102, eq. 20), by Gauss-Legendre
         quadrature on either side of y.
         """
-        q, m, s = self._quantile(y), np.asarray(self.m)[..., None], self.s[..., None]
+        q, m, s = self.standardized_error(y), np.asarray(self.m)[..., None], self.s[..., None]
         inside = np.clip(q, -TAIL, TAIL)[..., None]
         nodes, weights = LEGENDRE
         total = 0.0
@@ -82,9 +87,3 @@ class Predictive:
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:
         v = self.v * self.output.calibration**2
         return moments(self.transform, self.output, np.asarray(self.m), np.asarray(v), np)
-
-    def _quantile(self, y: np.ndarray) -> np.ndarray:
-        """Of y in standard deviations; a value below all that the transform knows is infinitely far below."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            q = (to_latent(self.transform, self.output, y) - self.m) / self.s
-        return np.where(np.isnan(q), -np.inf, q)

@@ -7,6 +7,7 @@ import numpy as np
 from jax import Array
 from scipy.spatial import cKDTree
 
+from surrogate_core.surrogates.kernels import choice_at
 from surrogate_core.surrogates.output import AnyArray
 
 EDGE = 0.95  # of the rows, this part is nearer to another row than the edge of the data
@@ -29,7 +30,7 @@ class Support(NamedTuple):
 def extrapolation(support: Support, u: Array) -> Array:
     """Distance from u, (d,), to the nearest row, in units in which the edge of the data is at 1; differentiable."""
     m = support.n_choices
-    apart = jnp.minimum(jnp.floor(u * m), m - 1) != jnp.floor(support.U * m)
+    apart = choice_at(u, m) != choice_at(support.U, m)
     delta = jnp.where(m > 0, apart, u - support.U) / support.scale
     r2 = jnp.where(support.w, jnp.sum(delta**2, axis=1), jnp.inf)
     nearest = jnp.min(r2)

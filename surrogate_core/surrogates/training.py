@@ -49,7 +49,7 @@ class Training:
     told: tuple[str, ...]
 
     def take(self, places: np.ndarray) -> "Training":
-        """Some of the places, for a first look; their values alone, without their derivatives."""
+        """Some of the places, for a first look: their values alone; `place` and `each` stay those of all."""
         parts = {name: getattr(self, name)[places] for name in ("U", "z", "count", "known", "F")}
         kept = np.isin(self.place, places)
         own = self.each[kept] - self.z[self.place[kept]]
@@ -77,12 +77,10 @@ def training(dataset: Dataset, transform: Transform, output: Output | None = Non
     known = np.full(len(z), np.nan)
     if rows.noise is not None:
         known = np.maximum((rows.noise[order] * slope) ** 2, LEAST_NOISE)
-    if np.isfinite(
-        output.high - output.low
-    ):  # an outlier, drawn in, is as uncertain as the range of the others is wide
+    width = output.high - output.low
+    if 0 < width < np.inf:  # an outlier, drawn in, is as uncertain as the range of the others, a third of it, is wide
         drawn_in = (z <= output.low) | (z >= output.high)
-        doubt = np.where(drawn_in & (output.high > output.low), ((output.high - output.low) / 3) ** 2, np.nan)
-        known = np.fmax(known, doubt)
+        known = np.fmax(known, np.where(drawn_in, (width / 3) ** 2, np.nan))
     G = None
     if slopes and rows.gradients is not None:
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from surrogate_core.dataset import Dataset
-from surrogate_core.surrogates.output import to_latent
 from surrogate_core.surrogates.predictive import Predictive
 from surrogate_core.validation.metrics import finite, regression_metrics
 
@@ -70,7 +69,7 @@ class HeldOut:
     @cached_property
     def standardized_error(self) -> np.ndarray:
         """(z - m) / s of the latent output: standard normal where calibrated; -inf where y was ruled out."""
-        return self._column(_standardized_error)
+        return self._column(lambda p, y: p.standardized_error(y))
 
     @cached_property
     def metrics(self) -> dict[str, float]:
@@ -106,12 +105,6 @@ class HeldOut:
         for rows, predictive in self.parts:
             column[rows] = of(predictive, self.y[rows])
         return column
-
-
-def _standardized_error(p: Predictive, y: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        q = (to_latent(p.transform, p.output, y) - p.m) / p.s
-    return np.where(np.isnan(q), -np.inf, q)
 
 
 def _json(column: np.ndarray) -> list[Any]:
