@@ -1,7 +1,5 @@
 """Data that break a Gaussian process end in a fit that is of use, and what was done is told."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -59,10 +57,10 @@ def test_a_covariance_that_cannot_be_factored_gets_a_jitter() -> None:
 
 
 def test_where_no_likelihood_can_be_computed_the_prior_decides_and_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(kernel: str, theta: np.ndarray, rows: Any) -> tuple[float, np.ndarray]:
-        return -np.inf, np.zeros_like(theta)
+    def never(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.full(len(theta), -np.inf), np.zeros_like(theta)
 
-    monkeypatch.setattr("surrogate_core.surrogates.hyperparameters.log_likelihood", never)
+    monkeypatch.setattr("surrogate_core.surrogates.hyperparameters._likelihoods", lambda kernel, rows: never)
     U = sample("sobol", 20, 2, seed=1)
     fitted = SPEC.fit(Dataset(U, wavy(U), SearchSpace.from_bounds([(0, 1)] * 2)))
     assert fitted.diagnostics["fallbacks"] == ["no hyperparameters could be learned"]

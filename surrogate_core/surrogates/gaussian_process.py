@@ -72,7 +72,7 @@ class GPSurrogate(Surrogate):
         fixed: which of "length_scale" and "noise_level" stay what they are given as.
         output_scale: the variance of the process in standardized units: "learned", or "unit" for 1.
         n_starts: starts of the hyperparameter search, one from the prior's mode, the others the best of many draws.
-        max_iterations: L-BFGS-B iterations a start.
+        max_iterations: steps of the search on all rows, a start.
 
     Raises:
         ValueError: a value is out of its range.

@@ -1,35 +1,39 @@
-"""The search for a Gaussian process's hyperparameters: the maximum of their posterior, by L-BFGS from several starts.
+"""The search for a Gaussian process's hyperparameters: the maximum of their posterior, by BFGS from several starts.
 
-The posterior has many modes. Many draws are judged on few rows, the best are followed for a few steps on these, and the
-best of their ends to the end on all. Notation: theta = log (l: (d,), s2, e), as in `likelihood`.
+The posterior has many modes. Many draws are judged on few rows, the best are followed for a few steps on some more, and
+the best of their ends to the end on all. Each search begins with the curvature that the Fisher information of few rows
+lets expect. Notation: theta = log (l: (d,), s2, e), as in `likelihood`.
 
 Source of the priors on lengthscales: Hvarfner, Hellsten & Nardi (2024), arXiv:2402.02229, section 4.
 """
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from scipy.optimize import minimize
 
 from surrogate_core.blas import blas_threads
-from surrogate_core.parallel import in_threads
+from surrogate_core.parallel import FEW_ROWS, in_threads
 from surrogate_core.surrogates.derivatives import joint_log_likelihood
+from surrogate_core.surrogates.few_rows import FewRows
 from surrogate_core.surrogates.likelihood import log_likelihood
 from surrogate_core.surrogates.training import Training
+from surrogate_core.surrogates.trust_region import descend
 
 Prior = Literal["dimension_scaled", "flat"]
+Likelihoods = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Of theta, (S, d + 2): log likelihoods, (S,), and their gradients; -inf and 0 where there is none."""
 
 # Bounds of l, s2 and e in unit-cube and standardized coordinates. The least noise keeps K well conditioned.
 BOUNDS = ((5e-3, 1e4), (1e-3, 1e5), (1e-8, 1.0))
 SCREENED, SPREAD = 8, 1.5  # draws a start, and how far they are from the prior in log units
-FTOL, GTOL = 1e-8, 1e-4  # relative change of the loss, and its slope, at which a start has arrived
+LEAST_CURVATURE = 1e-3  # of a start, where neither prior nor data has any
+CLOSE, CLOSER = 1e-2, 1e-4  # nats that a step must promise on some rows, and on all
 FEWEST, FEW, SOME, LARGE = 50, 100, 500, 1000  # rows on which draws are judged and starts are followed at first
-FIRST_STEPS, MORE_STEPS = 15, 60
+FIRST_STEPS, MORE_STEPS = 12, 60
 APART = 0.05  # in log units: ends that are nearer are one mode
-WALL = 1e25  # loss where K is not positive definite
-MARGIN, NEAR, LONG = 10.0, 0.3, 5.0  # a rival farther behind, or as near but for lengthscales that are long, has lost
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +45,16 @@ class Posterior:
     low: np.ndarray
     high: np.ndarray
 
-    def loss(self, kernel: str, theta: np.ndarray, rows: Training) -> tuple[float, np.ndarray]:
-        """Negative log posterior, up to the prior's constant, and its gradient."""
-        of_rows = log_likelihood if rows.slopes is None else joint_log_likelihood
-        value, gradient = of_rows(kernel, theta, rows)
-        if not np.isfinite(value):  # not positive definite here: a wall that the line search steps back from
-            return WALL, np.zeros_like(theta)
+    def losses(self, likelihoods: Likelihoods, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Negative log posteriors of theta, (S, d + 2), up to the prior's constant, and their gradients."""
+        values, gradients = likelihoods(theta)
         off = theta - self.mean
-        return float(0.5 * off @ (self.precision * off) - value), self.precision * off - gradient
+        pull = np.where(np.isfinite(values)[:, None], self.precision * off, 0.0)
+        return self.of_prior(theta) - values, pull - gradients
+
+    def of_prior(self, theta: np.ndarray) -> np.ndarray:
+        """(S,) of the prior alone."""
+        return np.asarray(0.5 * (theta - self.mean) ** 2 @ self.precision)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,62 +100,72 @@ def search(
         of: the posterior less the likelihood.
         given: starts to follow whatever they are worth, the first of them what is taken if nothing can be computed.
         n_starts: how many to follow; those that are not given are the best of many draws.
-        max_iterations: L-BFGS-B iterations on all rows.
+        max_iterations: steps on all rows.
         generator: draws.
     """
-    calls = 0
-
-    def loss(theta: np.ndarray, some: Training) -> tuple[float, np.ndarray]:
-        nonlocal calls
-        calls += 1
-        return of.loss(kernel, theta, some)
-
-    def follow(start: np.ndarray, some: Training, steps: int) -> Any:
-        bounds = list(zip(of.low, of.high, strict=True))
-        options = {"maxiter": steps, "ftol": FTOL, "gtol": GTOL}
-        return minimize(loss, start, some, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-
-    n = len(rows.z)
+    n, n_evaluations = len(rows.z), 0
     order = generator.permutation(n)
 
     def some_rows(size: int) -> Training:
         return rows if n <= size and rows.slopes is None else rows.take(np.sort(order[:size]))
 
-    starts = [np.clip(start, of.low, of.high) for start in given[:n_starts]]
-    if (n_drawn := n_starts - len(starts)) > 0:
-        drawn = of.mean + generator.standard_normal((SCREENED * n_drawn, len(of.mean))) * SPREAD
-        drawn, few = np.clip(drawn, of.low, of.high), some_rows(FEWEST)
-        with blas_threads(FEWEST):
-            values = [loss(theta, few)[0] for theta in drawn]
-        starts += [drawn[i] for i in np.argsort(values, kind="stable")[:n_drawn]]
-    if len(starts) > 1:
-        starts = _modes(in_threads(partial(follow, some=some_rows(FEW), steps=FIRST_STEPS), starts, n_rows=FEW))
-        if n > LARGE:
-            starts = _modes(in_threads(partial(follow, some=some_rows(SOME), steps=MORE_STEPS), starts[:2]))[:1]
-    with blas_threads(n):
-        best = follow(starts[0], rows, max_iterations)
-        ends = [float(best.fun)]
-        for rival in starts[1:2]:
-            end = follow(rival, rows, FIRST_STEPS)
-            if end.fun < best.fun + MARGIN and (end.fun < best.fun or _are_apart(end.x, best.x)):
-                end = follow(end.x, rows, max_iterations)
-            ends.append(float(end.fun))
-            best = min(best, end, key=lambda one: float(one.fun))
-    if best.fun >= WALL:
-        return Found(np.clip(given[0], of.low, of.high), np.nan, [], calls, ("no hyperparameters could be learned",))
-    return Found(best.x, float(best.fun), ends, calls)
+    few = FewRows(kernel, some_rows(FEWEST))
+
+    def follow(starts: np.ndarray, some: Training, steps: int, gain: float = CLOSE) -> tuple[np.ndarray, np.ndarray]:
+        nonlocal n_evaluations
+        likelihoods = _likelihoods(kernel, some)
+
+        def losses(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            nonlocal n_evaluations
+            n_evaluations += len(theta)
+            return of.losses(likelihoods, theta)
+
+        with blas_threads(FEW):
+            B = few.information(starts) * (some.n_values / few.rows.n_values)
+        B += np.diag(np.maximum(of.precision, LEAST_CURVATURE))
+        return descend(losses, starts, B, of.low, of.high, steps, gain)
+
+    starts = np.clip(given[:n_starts], of.low, of.high)
+    with blas_threads(FEW):
+        if (n_drawn := n_starts - len(starts)) > 0:
+            drawn = of.mean + generator.standard_normal((SCREENED * n_drawn, len(of.mean))) * SPREAD
+            drawn = np.clip(drawn, of.low, of.high)
+            n_evaluations += len(drawn)
+            best_first = np.argsort(of.of_prior(drawn) - few.log_likelihoods(drawn), kind="stable")
+            starts = np.concatenate([starts, drawn[best_first[:n_drawn]]])
+        if len(starts) > 1 and rows.n_values > FEW:
+            starts = _two(*follow(starts, some_rows(FEW), FIRST_STEPS))
+    if n > LARGE and len(starts) > 1:
+        starts = _two(*follow(starts, some_rows(SOME), MORE_STEPS))[:1]
+    is_one_by_one = len(starts) == 1 or rows.n_values < FEW_ROWS
+    with blas_threads(n) if is_one_by_one else nullcontext():
+        ends, values = follow(starts, rows, max_iterations, CLOSER)
+    if not np.isfinite(values.min()):
+        told = ("no hyperparameters could be learned",)
+        return Found(np.clip(given[0], of.low, of.high), np.nan, [], n_evaluations, told)
+    return Found(ends[values.argmin()], float(values.min()), values.tolist(), n_evaluations)
 
 
-def _modes(ends: list[Any]) -> list[np.ndarray]:
-    """Where searches ended, the best first, each mode once."""
-    modes: list[np.ndarray] = []
-    for end in sorted(ends, key=lambda end: float(end.fun)):
-        if all(np.abs(end.x - other).max() > APART for other in modes):
-            modes.append(end.x)
-    return modes
+def _likelihoods(kernel: str, rows: Training) -> Likelihoods:
+    if rows.slopes is None and len(rows.z) <= FEW:
+        return FewRows(kernel, rows).with_gradients
+    one = log_likelihood if rows.slopes is None else joint_log_likelihood
+
+    def of_each(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = in_threads(lambda at: one(kernel, at, rows), theta, n_rows=rows.n_values)
+        return np.array([value for value, _ in found]), np.array([gradient for _, gradient in found])
+
+    return of_each
 
 
-def _are_apart(theta: np.ndarray, other: np.ndarray) -> bool:
-    """Whether lengthscales differ that matter."""
-    l, of_other = (np.minimum(one[:-2], np.log(LONG)) for one in (theta, other))
-    return bool(np.abs(l - of_other).max() > NEAR)
+def _two(ends: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The best end, and that of the first start, which does not depend on few rows' judgement, or else the second best.
+
+    Ends of one mode count once.
+    """
+    modes: list[int] = []
+    for one in np.argsort(values, kind="stable"):
+        if all(np.abs(ends[one] - ends[other]).max() > APART for other in modes):
+            modes.append(one)
+    others = sorted(modes[1:], key=lambda one: one != 0)
+    return ends[[modes[0], *others[:1]]]

@@ -9,7 +9,7 @@ with s the noise of each place; L L' = K; a = K^-1 z; W = K^-1 - a a'. Only lowe
 Source: Rasmussen & Williams (2006), eqs. 2.25, 2.26, 2.30, 5.9.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -109,17 +109,17 @@ def solve_and_invert(K: np.ndarray, z: np.ndarray) -> tuple[np.ndarray | None, f
     return (a if inverted and np.isfinite(a).all() else None), half_log_det
 
 
-def noise_of(rows: Training, e: float) -> np.ndarray:
-    """(n,) noise variance of each place: as given, else that of a mean of so many rows."""
+def noise_of(rows: Training, e: Any) -> np.ndarray:
+    """(n,) noise variance of each place: as given, else that of a mean of so many rows; (S, n) of e: (S, 1)."""
     return np.where(np.isnan(rows.known), e / rows.count, rows.known)
 
 
-def of_repeats(rows: Training, e: float) -> tuple[float, float]:
+def of_repeats(rows: Training, e: Any) -> tuple[Any, Any]:
     """What the scatter of merged rows adds to the negative log likelihood, and to its derivative by log e."""
     if not rows.repeats:
-        return 0.0, 0.0
+        return 0.0 * e, 0.0 * e
     value = rows.repeats * np.log(2 * np.pi * e) + np.log(rows.count).sum() + rows.scatter / e
-    return float(0.5 * value), 0.5 * (rows.repeats - rows.scatter / e)
+    return 0.5 * value, 0.5 * (rows.repeats - rows.scatter / e)
 
 
 def _lower(kernel: str, A: np.ndarray, s2: float) -> tuple[np.ndarray, np.ndarray]:

@@ -48,6 +48,11 @@ class Training:
     output: Output
     told: tuple[str, ...]
 
+    @property
+    def n_values(self) -> int:
+        """Values and derivatives of places."""
+        return len(self.z) + (0 if self.slopes is None else int(np.isfinite(self.slopes).sum()))
+
     def take(self, places: np.ndarray) -> "Training":
         """Some of the places, for a first look: their values alone; `place` and `each` stay those of all."""
         parts = {name: getattr(self, name)[places] for name in ("U", "z", "count", "known", "F")}
