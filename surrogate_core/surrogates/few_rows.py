@@ -51,8 +51,8 @@ class FewRows:
             if solved is not None:
                 a[one], found[one] = solved, -0.5 * z @ solved - half_log_det
         found, by_e = self._whole(theta, found)
-        G = K.reshape(len(K), -1)[:, self.below]
-        G -= a[:, self.i] * a[:, self.j]
+        G = K.reshape(len(K), -1).take(self.below, axis=1)
+        G -= a.take(self.i, axis=1) * a.take(self.j, axis=1)
         G *= h
         w = np.diagonal(K, axis1=1, axis2=2) - a**2
         by_s2 = len(z) - a @ z - (w * s).sum(axis=1)
