@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prefect import flow, task
 from prefect.results import ResultRecord, ResultRecordMetadata, ResultStore
@@ -61,7 +61,6 @@ names = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters=
 paths = st.lists(names, min_size=1, max_size=3).map("/".join)
 
 
-@settings(deadline=None)
 @given(st.dictionaries(paths, st.binary()))
 def test_files_survive_the_round_trip(files: StageFiles) -> None:
     blob = FilesSerializer().dumps(files)
@@ -125,7 +124,6 @@ def test_anything_but_the_canonical_encoding_is_refused(blob: bytes) -> None:
         FilesSerializer().loads(blob)
 
 
-@settings(deadline=None)
 @given(st.binary())
 def test_random_bytes_are_refused(blob: bytes) -> None:
     with pytest.raises((TypeError, ValueError)):

@@ -50,7 +50,7 @@ def test_a_descent_reaches_the_minimum_within_the_cube(center: tuple[float, floa
     assert np.abs(found.U - np.clip(center, 0, 1)).max() < DESCENT
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     starts=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=8, max_size=8),
     center=st.tuples(st.floats(-1, 2), st.floats(-1, 2)),

@@ -97,7 +97,7 @@ def test_no_sample_beats_the_known_optimum() -> None:
     assert min(values) > KNOWN_OPTIMUM
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.lists(thickness, max_size=5))
 def test_no_energy_is_made(thicknesses: list[float]) -> None:
     spectrum = reflectance(thicknesses)
@@ -105,7 +105,7 @@ def test_no_energy_is_made(thicknesses: list[float]) -> None:
     assert ((spectrum >= 0) & (spectrum <= 1)).all()
 
 
-@settings(deadline=None, max_examples=5)
+@settings(max_examples=5)
 @given(st.tuples(thickness, thickness, thickness, thickness))
 def test_a_layer_of_no_thickness_is_none(thicknesses: tuple[float, ...]) -> None:
     a, b, c, d = thicknesses

@@ -374,7 +374,9 @@ def check_states(workspace: Workspace, n_finished: int) -> None:
             its = [run.state.name for run in runs if client.read_flow(run.flow_id).name == flow and run.state]
             assert its.count("Completed") == n_finished
             assert its.count("Crashed") == 1
-            assert set(its) <= {"Completed", "Crashed", "Skipped", "Interrupted"}
+            # Prefect's scheduler may add a run at the moment at which the schedule is paused: it stays scheduled.
+            assert set(its) <= {"Completed", "Crashed", "Skipped", "Interrupted", "Scheduled"}
+            assert its.count("Scheduled") <= 1
         (deployment,) = {run.deployment_id for run in runs if run.deployment_id}
         assert client.read_deployment(deployment).paused
 

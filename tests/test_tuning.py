@@ -61,7 +61,7 @@ class Counted:
         return self.objective(params)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(1, 40), st.integers(1, 7), st.integers(0, 2**31 - 1))
 def test_no_design_is_tried_twice(n_trials: int, batch: int, seed: int) -> None:
     objective = Counted(bowl)

@@ -31,6 +31,7 @@ from surrogate_core.surrogates.training import Training, training
 
 OutputScale = Literal["learned", "unit"]
 Fixed = Literal["length_scale", "noise_level"]
+NOISY = 0.1  # noise of a start, without which noise is taken for a wiggly function where rows are few
 MAX_DERIVATIVES = 3200  # values and derivatives together that are learned exactly
 
 
@@ -71,7 +72,8 @@ class GPSurrogate(Surrogate):
         noise_level: the first start's noise variance in standardized units; by default the prior's mode.
         fixed: which of "length_scale" and "noise_level" stay what they are given as.
         output_scale: the variance of the process in standardized units: "learned", or "unit" for 1.
-        n_starts: starts of the hyperparameter search, one from the prior's mode, the others the best of many draws.
+        n_starts: starts of the hyperparameter search: one from the prior's mode, one from there with much noise, the
+            others the best of many draws.
         max_iterations: steps of the search on all rows, a start.
 
     Raises:
@@ -224,7 +226,8 @@ class GPSurrogate(Surrogate):
             told.append(f"derivatives left out: with {rows.slopes.size + len(rows.z)} values, above {MAX_DERIVATIVES}")
             rows = training(dataset, self.transform, slopes=False)
         of, first = self._posterior(rows)
-        given, n_starts = [first], self.n_starts
+        noisy = np.append(first[:-1], np.log(NOISY))
+        given, n_starts = [first, noisy], self.n_starts
         if start is not None and isinstance(start.state, GPState) and start.state.U.shape[1] == rows.U.shape[1]:
             before = start.state
             theta = np.log([*before.lengthscales, before.output_scale, before.noise])
