@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, Matern, WhiteK
 from tolerances import GRADIENT, LIKELIHOOD, NEARBY, REORDERED, SOLVE
 
 from surrogate_core import Categorical, Dataset, Float, GPSurrogate, SearchSpace
+from surrogate_core.blas import one_blas_thread
 from surrogate_core.sampling import sample
 from surrogate_core.surrogates.base import FittedSurrogate
 from surrogate_core.surrogates.derivatives import joint_log_likelihood
@@ -37,6 +38,13 @@ THEIRS: dict[str, Callable[[float | list[float]], Any]] = {
     "matern12": lambda scales: Matern(scales, length_scale_bounds=BOUNDS[0], nu=0.5),
     "rbf": lambda scales: RBF(scales, length_scale_bounds=BOUNDS[0]),
 }
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """BLAS threads of small matrices wait for each other, the more where other workers compute."""
+    with one_blas_thread():
+        yield
 
 
 def wavy(U: np.ndarray) -> np.ndarray:

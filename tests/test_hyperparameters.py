@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
 
 from surrogate_core import Categorical, Dataset, Float, SearchSpace
+from surrogate_core.blas import one_blas_thread
 from surrogate_core.sampling import sample
 from surrogate_core.surrogates.few_rows import FewRows
 from surrogate_core.surrogates.hyperparameters import posterior, search
@@ -23,6 +25,13 @@ CUBE = SearchSpace.from_bounds([(0, 1)] * 2)
 KINDS = SearchSpace({"x": Float(0, 2), "kind": Categorical(["a", "b", "c"])})
 KERNELS = ("matern52", "matern32", "matern12", "rbf")
 THETAS = np.log([[0.3, 0.7, 1.3, 1e-3], [0.05, 3.0, 0.2, 1e-1], [2.0, 2.0, 30.0, 1e-4]])
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """BLAS threads of small matrices wait for each other, the more where other workers compute."""
+    with one_blas_thread():
+        yield
 
 
 def wavy(X: np.ndarray) -> np.ndarray:

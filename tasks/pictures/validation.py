@@ -172,7 +172,7 @@ def reach(validation: dict[str, Any]) -> Figure:
     axes.text(1.0, 0.98, " edge of the data ", fontsize=8, color=RED, **at_edge)
     axes.set(xlabel="distance from the data, 1 at its edge", ylabel="error in predicted standard deviations")
     axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.12 * max(np.minimum(off, OFF).max(), 1.96))  # room for the words above the dots
     share = validation["metrics"].get("extrapolation_share")
     told = "" if share is None else f"{share:.1%} of the search space lies beyond the data"
     axes.set_title(told, fontsize=10)
