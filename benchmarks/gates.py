@@ -66,13 +66,14 @@ def one(problem: Problem, n: int, seed: int) -> dict[str, Any]:
     true = regression_metrics(y, expected.mean, expected.log_density(y), expected.cumulative(y), expected.crps(y))
     true |= gradients(problem, fitted, at[:N_GRADIENTS])
     names = [name.partition("_")[2] for name in BOUNDS]
-    return {"told": {name: told[name] for name in names}, "true": {name: true[name] for name in names}}
+    return {"told": {name: told.get(name) for name in names}, "true": {name: true.get(name) for name in names}}
 
 
 def main() -> None:
     """Prints a row a fit, and of each gate how often it was right."""
     problems = [coating(), *(make() for make in PROBLEMS.values())]
-    print(f"{len(problems)} problems, {GPSurrogate()}; told by the validation / true; x is a verdict that was wrong")
+    print(f"{len(problems)} problems, {GPSurrogate()}; told by the validation / true; x is a verdict that was wrong;")
+    print("-: no gradient can be told from noise")
     heads = [f"{name} {bound:g}" for name, bound in BOUNDS.items()]
     print(f"{'problem':16s} {'rows':>5s}  " + "  ".join(f"{head:>24s}" for head in heads))
     verdicts: dict[str, list[tuple[bool, bool]]] = {name: [] for name in BOUNDS}
@@ -87,7 +88,8 @@ def main() -> None:
                 for told, true in judged:
                     verdicts[told.name].append((told.passed, true.passed))
                     sign = " " if told.passed == true.passed else "x"
-                    cells.append(f"{told.value:.2f} / {true.value:.2f} {'pass' if told.passed else 'FAIL'} {sign}")
+                    both = " / ".join("-" if one.value is None else f"{one.value:.2f}" for one in (told, true))
+                    cells.append(f"{both} {'pass' if told.passed else 'FAIL'} {sign}")
                 print(f"{problem.name:16s} {n:5d}  " + "  ".join(f"{cell:>24s}" for cell in cells), flush=True)
     for name, pairs in verdicts.items():
         passed = [true for told, true in pairs if told]
