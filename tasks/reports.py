@@ -109,8 +109,9 @@ def _optimize(workspace: Workspace) -> Report:
     found = read_json(workspace, OPTIMUM)
     evaluations = read_dataset(workspace, EVALUATIONS)
     metrics = _numbers(found, _OUTCOME)
-    if (evaluations.status == "pending").any():
-        line = f"{evaluations.n_samples} designs proposed, none measured: there is only a table; {_outcome(found)}"
+    if workspace.settings.problem.is_offline:
+        kept = f"the best sample stays, {found['measured']:.4g}" if found["measured"] is not None else _outcome(found)
+        line = f"{evaluations.n_samples} designs proposed, none measured: there is only a table; {kept}"
     else:
         best_sample, measured = found["best_sample"]["measured"], found["measured"]
         line = f"{evaluations.n_samples} evaluations, {best_sample:.4g} → {measured:.4g}"

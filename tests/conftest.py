@@ -37,6 +37,15 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """BLAS threads of small matrices wait for each other, the more where other workers compute."""
+    from surrogate_core.blas import one_blas_thread
+
+    with one_blas_thread():
+        yield
+
+
 @pytest.fixture(scope="session")
 def prefect_harness(surroundings: Mapping[str, str]) -> Iterator[None]:
     """The session's Prefect server, for flows that run in this process."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,10 +17,10 @@ from scipy.stats import multivariate_normal, norm, t
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, Matern, WhiteKernel
+from textbook import CUBE, KERNELS, THETAS, covariance, slopes, textbook, wavy
 from tolerances import GRADIENT, LIKELIHOOD, NEARBY, REORDERED, SOLVE
 
 from surrogate_core import Categorical, Dataset, Float, GPSurrogate, SearchSpace
-from surrogate_core.blas import one_blas_thread
 from surrogate_core.sampling import sample
 from surrogate_core.surrogates.base import FittedSurrogate
 from surrogate_core.surrogates.derivatives import joint_log_likelihood
@@ -29,48 +29,13 @@ from surrogate_core.surrogates.kernels import SMOOTH
 from surrogate_core.surrogates.likelihood import log_likelihood
 from surrogate_core.surrogates.training import Training, features, training
 
-CUBE = SearchSpace.from_bounds([(0, 1)] * 2)
-KERNELS = ("matern52", "matern32", "matern12", "rbf")
-THETAS = np.log([[0.3, 0.7, 1.3, 1e-3], [0.05, 3.0, 0.2, 1e-1], [2.0, 2.0, 30.0, 1e-4]])
 THEIRS: dict[str, Callable[[float | list[float]], Any]] = {
     "matern52": lambda scales: Matern(scales, length_scale_bounds=BOUNDS[0], nu=2.5),
     "matern32": lambda scales: Matern(scales, length_scale_bounds=BOUNDS[0], nu=1.5),
     "matern12": lambda scales: Matern(scales, length_scale_bounds=BOUNDS[0], nu=0.5),
     "rbf": lambda scales: RBF(scales, length_scale_bounds=BOUNDS[0]),
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """BLAS threads of small matrices wait for each other, the more where other workers compute."""
-    with one_blas_thread():
-        yield
-
-
-def wavy(U: np.ndarray) -> np.ndarray:
-    return np.sin(5 * U[:, 0]) + U[:, 1] ** 2
-
-
-def slopes(U: np.ndarray) -> np.ndarray:
-    return np.column_stack([5 * np.cos(5 * U[:, 0]), 2 * U[:, 1]])
-
-
-def textbook(xp: Any, kernel: str, r: Any) -> Any:
-    """Rasmussen & Williams (2006), eqs. 4.9, 4.17, by the scaled distance."""
-    if kernel == "rbf":
-        return xp.exp(-(r**2) / 2)
-    if kernel == "matern12":
-        return xp.exp(-r)
-    if kernel == "matern32":
-        return (1 + np.sqrt(3) * r) * xp.exp(-np.sqrt(3) * r)
-    return (1 + np.sqrt(5) * r + 5 * r**2 / 3) * xp.exp(-np.sqrt(5) * r)
-
-
-def covariance(kernel: str, theta: np.ndarray, F: np.ndarray, group: Any = slice(None)) -> np.ndarray:
-    """Of the noise-free z."""
-    *l, s2, _ = np.exp(theta)
-    A = F / np.array(l)[group]
-    return s2 * textbook(np, kernel, cdist(A, A))
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def density(K: np.ndarray, z: np.ndarray) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -10,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
-from scipy.spatial.distance import cdist
+from textbook import CUBE, KERNELS, THETAS, covariance, slopes, wavy
+from tolerances import DESCENT, DIFFERENCES, GRADIENT, SOLVE
 
 from surrogate_core import Categorical, Dataset, Float, SearchSpace
-from surrogate_core.blas import one_blas_thread
 from surrogate_core.sampling import sample
 from surrogate_core.surrogates.few_rows import FewRows
 from surrogate_core.surrogates.hyperparameters import posterior, search
@@ -21,21 +20,10 @@ from surrogate_core.surrogates.likelihood import log_likelihood
 from surrogate_core.surrogates.training import Training, training
 from surrogate_core.surrogates.trust_region import descend
 
-CUBE = SearchSpace.from_bounds([(0, 1)] * 2)
 KINDS = SearchSpace({"x": Float(0, 2), "kind": Categorical(["a", "b", "c"])})
-KERNELS = ("matern52", "matern32", "matern12", "rbf")
-THETAS = np.log([[0.3, 0.7, 1.3, 1e-3], [0.05, 3.0, 0.2, 1e-1], [2.0, 2.0, 30.0, 1e-4]])
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """BLAS threads of small matrices wait for each other, the more where other workers compute."""
-    with one_blas_thread():
-        yield
-
-
-def wavy(X: np.ndarray) -> np.ndarray:
-    return np.sin(5 * X[:, 0]) + X[:, 1] ** 2
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def rows_of(case: str) -> Training:
@@ -61,9 +49,9 @@ def test_likelihoods_of_many_are_those_of_each(kernel: str, case: str) -> None:
     values, gradients = few.with_gradients(THETAS)
     for theta, value, gradient in zip(THETAS, values, gradients, strict=True):
         expected, slope = log_likelihood(kernel, theta, rows)
-        assert value == pytest.approx(expected, rel=1e-9)
-        assert gradient == pytest.approx(slope, rel=1e-6, abs=1e-6)
-    assert few.log_likelihoods(THETAS) == pytest.approx(values, rel=1e-9)
+        assert value == pytest.approx(expected, rel=SOLVE)
+        assert gradient == pytest.approx(slope, rel=GRADIENT, abs=GRADIENT)
+    assert few.log_likelihoods(THETAS) == pytest.approx(values, rel=SOLVE)
 
 
 def test_where_one_of_many_has_no_likelihood_the_others_have() -> None:
@@ -82,27 +70,19 @@ def test_where_one_of_many_has_no_likelihood_the_others_have() -> None:
 def test_the_information_is_that_of_the_normal_distribution(kernel: str, case: str) -> None:
     """1/2 tr(K^-1 dK K^-1 dK), of all rows, by differences of K."""
     rows = rows_of(case)
-    of_place = rows.place
 
-    def covariance(theta: np.ndarray) -> np.ndarray:
-        l, s2, e = np.exp(theta[:2]), np.exp(theta[2]), np.exp(theta[3])
-        A = (rows.F / l[rows.group])[of_place]
-        r = cdist(A, A)
-        k = {
-            "rbf": np.exp(-(r**2) / 2),
-            "matern12": np.exp(-r),
-            "matern32": (1 + np.sqrt(3) * r) * np.exp(-np.sqrt(3) * r),
-            "matern52": (1 + np.sqrt(5) * r + 5 * r**2 / 3) * np.exp(-np.sqrt(5) * r),
-        }[kernel]
-        return s2 * k + np.diag(np.where(np.isnan(rows.known), e, rows.known)[of_place])
+    def noisy(theta: np.ndarray) -> np.ndarray:
+        noise = np.where(np.isnan(rows.known), np.exp(theta[-1]), rows.known)
+        K = covariance(kernel, theta, rows.F[rows.place], rows.group)
+        return K + np.diag(noise[rows.place])
 
     for theta, found in zip(THETAS, FewRows(kernel, rows).information(THETAS), strict=True):
         parts = [
-            np.linalg.solve(covariance(theta), (covariance(theta + step) - covariance(theta - step)) / 2e-5)
+            np.linalg.solve(noisy(theta), (noisy(theta + step) - noisy(theta - step)) / 2e-5)
             for step in 1e-5 * np.eye(4)
         ]
         expected = np.array([[np.trace(one @ other) / 2 for one in parts] for other in parts])
-        assert found == pytest.approx(expected, rel=1e-4, abs=1e-5 * np.abs(expected).max())
+        assert found == pytest.approx(expected, rel=10 * DIFFERENCES, abs=DIFFERENCES * np.abs(expected).max())
 
 
 # The descent
@@ -130,7 +110,7 @@ def test_a_quadratic_in_a_box_ends_at_its_minimum(seed: int, p: int) -> None:
         bounds=list(zip(low, high, strict=True)),
         options={"ftol": 1e-15, "gtol": 1e-10},
     )
-    assert values == pytest.approx(np.full(3, reference.fun), rel=1e-6, abs=1e-6)
+    assert values == pytest.approx(np.full(3, reference.fun), rel=GRADIENT, abs=GRADIENT)
 
 
 def rosenbrock(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -147,16 +127,16 @@ def test_searches_side_by_side_end_where_each_ends_alone() -> None:
     starts = np.array([[-1.2, 1.0], [2.5, -2.0], [0.0, 0.0], [1.0, 1.0]])
     B = np.tile(np.eye(2), (4, 1, 1))
     ends, values = descend(rosenbrock, starts, B, *BOX, 200, 1e-12)
-    assert ends == pytest.approx(np.ones((4, 2)), abs=1e-4)
+    assert ends == pytest.approx(np.ones((4, 2)), abs=DESCENT)
     for start, end, value in zip(starts, ends, values, strict=True):
         alone, its = descend(rosenbrock, start[None], B[:1], *BOX, 200, 1e-12)
-        assert alone[0] == pytest.approx(end, abs=1e-6)
-        assert its[0] == pytest.approx(value, abs=1e-9)
+        assert alone[0] == pytest.approx(end, abs=GRADIENT)
+        assert its[0] == pytest.approx(value, abs=SOLVE)
 
 
 def test_a_search_ends_where_the_box_does() -> None:
     ends, _ = descend(rosenbrock, np.array([[-1.0, 1.0]]), np.eye(2)[None], BOX[0], np.array([0.5, 3.0]), 200, 1e-12)
-    assert ends[0] == pytest.approx([0.5, 0.25], abs=1e-4)
+    assert ends[0] == pytest.approx([0.5, 0.25], abs=DESCENT)
 
 
 def test_a_search_keeps_away_from_walls_and_stays_where_it_begins_behind_one() -> None:
@@ -218,8 +198,7 @@ def test_no_end_of_many_starts_is_better_than_what_is_found(prior: str) -> None:
 
 def test_derivatives_are_in_the_loss_that_is_told() -> None:
     U = sample("sobol", 12, 2, seed=4)
-    G = np.column_stack([5 * np.cos(5 * U[:, 0]), 2 * U[:, 1]])
-    rows = training(Dataset(U, wavy(U), CUBE, gradients=G), "standardize")
+    rows = training(Dataset(U, wavy(U), CUBE, gradients=slopes(U)), "standardize")
     of = posterior(2, "dimension_scaled")
     with_them = search("matern52", rows, of, [of.mean], 2, 50, np.random.default_rng(0))
     without = search("matern52", replace(rows, slopes=None), of, [of.mean], 2, 50, np.random.default_rng(0))

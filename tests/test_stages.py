@@ -535,6 +535,7 @@ def test_where_no_prediction_beats_the_table_its_best_row_stands(tmp_path: Path)
     work(workspace, "collect", "fit", "validate", "optimize")
     found = read(workspace, OPTIMUM)
     assert (found["found_by"], found["measured"], found["params"]) == ("collect", 0.0, {"x": 3})
+    assert read_report("optimize", workspace).line.endswith("only a table; the best sample stays, 0")
 
 
 def test_a_design_that_fails_as_samples_did_fails_no_stage(project: Callable[..., Workspace]) -> None:
