@@ -68,7 +68,7 @@ def model() -> dict[str, bytes]:
     state = GPState(*(np.ones(2) for _ in range(7)), *(np.ones(()) for _ in range(3)), Output(np.ones(()), np.ones(())))
     told = {
         "n_rows": 5,
-        "start_values": [3.0, 2.5],
+        "modes": [2.5, 3.0],
         "fallbacks": ["1 repeated row merged"],
         "lengthscales": {"x": 0.25, "n": 2.0},
         "noise": 1e-4,

@@ -386,10 +386,9 @@ def test_every_number_of_the_validation_may_be_a_gate(project: Callable[..., Wor
 def test_what_the_held_out_rows_teach_of_intervals_is_used_if_asked(
     recalibrate: bool, project: Callable[..., Workspace]
 ) -> None:
-    """Noise that is fixed at far too little makes the surrogate too sure."""
-    spec = (
-        "fit.surrogate={kind: gaussian_process, n_starts: 1, noise_level: 1e-6, length_scale: 1, fixed: [noise_level]}"
-    )
+    """Hyperparameters that are fixed at what is far from the data make the surrogate too sure."""
+    fixed = "noise_level: 1e-6, length_scale: 1, output_scale: unit, fixed: [noise_level, length_scale]"
+    spec = f"fit.surrogate={{kind: gaussian_process, n_starts: 1, {fixed}}}"
     wild = "def f(x, y): return (x * 7919.7) % 1 + (y * 104729.3) % 1\n"
     workspace = project(spec, f"validate.recalibrate={recalibrate}".lower(), "collect.n_samples=12", source=wild)
     work(workspace, *STAGES)

@@ -20,7 +20,8 @@ from surrogate_core.dataset import Dataset
 from surrogate_core.precision import float64
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate, bucket
 from surrogate_core.surrogates.derivatives import joint_factors
-from surrogate_core.surrogates.hyperparameters import BOUNDS, Found, Posterior, Prior, posterior, search
+from surrogate_core.surrogates.hyperparameter_uncertainty import stretch
+from surrogate_core.surrogates.hyperparameters import BOUNDS, FEW, Found, Posterior, Prior, posterior, search
 from surrogate_core.surrogates.kernels import SMOOTH, Kernel, choice_at, covariance, slope
 from surrogate_core.surrogates.leaving_out import left_out_places, left_out_rows
 from surrogate_core.surrogates.likelihood import factorize, noise_of
@@ -232,7 +233,11 @@ class GPSurrogate(Surrogate):
             before = start.state
             theta = np.log([*before.lengthscales, before.output_scale, before.noise])
             given, n_starts = [theta, first], min(n_starts, 2)
-        found = search(self.kernel, rows, of, given, n_starts, self.max_iterations, np.random.default_rng(seed))
+        generator = np.random.default_rng(seed)
+        found = search(self.kernel, rows, of, given, n_starts, self.max_iterations, generator)
+        if rows.slopes is None and len(rows.z) <= FEW and self.prior != "flat" and not found.told:
+            wider = stretch(self.kernel, rows, of, found.modes, dataset.space.n_choices, generator)
+            rows = replace(rows, output=rows.output._replace(calibration=rows.output.calibration * wider))
         return self._fitted(dataset, rows, found, told)
 
     def _posterior(self, rows: Training) -> tuple[Posterior, np.ndarray]:
@@ -257,14 +262,15 @@ class GPSurrogate(Surrogate):
         return replace(of, low=low, high=high), first
 
     def _fitted(self, dataset: Dataset, rows: Training, found: Found, told: list[str]) -> FittedSurrogate:
-        factors = (factorize if rows.slopes is None else joint_factors)(self.kernel, found.theta, rows)
+        theta, loss = found.modes[0], found.losses[0]
+        factors = (factorize if rows.slopes is None else joint_factors)(self.kernel, theta, rows)
         told = [*told, *found.told]
         if factors.jitter:
             told.append(f"a jitter of {factors.jitter:g} on the diagonal")
         space = dataset.space
         n, d = rows.U.shape
         N = bucket(n)
-        lengthscales, s2, e = np.exp(found.theta[:d]), np.exp(found.theta[d]), np.exp(found.theta[d + 1])
+        lengthscales, s2, e = np.exp(theta[:d]), np.exp(theta[d]), np.exp(theta[d + 1])
         state = GPState(
             U=_grown(rows.U, (N, d)),
             n_choices=space.n_choices,
@@ -281,14 +287,15 @@ class GPSurrogate(Surrogate):
         diagnostics = {
             "n_rows": len(rows.each),
             "n_places": n,
-            "negative_log_posterior": None if np.isnan(found.loss) else found.loss,
-            "start_values": found.ends,
+            "negative_log_posterior": None if np.isnan(loss) else float(loss),
+            "modes": [] if np.isnan(loss) else found.losses.tolist(),
             "likelihoods": found.n_evaluations,
             "jitter": factors.jitter,
             "fallbacks": told,
             "lengthscales": dict(zip(space.names, lengthscales.tolist(), strict=True)),
             "output_scale": float(s2),
             "noise": float(e),
+            "stretch": float(rows.output.calibration),
         }
         return FittedSurrogate(self, space, state, diagnostics)
 

@@ -62,11 +62,15 @@ class Posterior:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """The hyperparameters, their loss, where each start came to, and what it took."""
+    """What was found.
 
-    theta: np.ndarray
-    loss: float
-    ends: list[float]
+    Args:
+        modes: (S, d + 2) distinct ends of searches, the most probable first. losses: (S,) of theirs.
+        n_evaluations: of the likelihood of some rows or all. told: what went wrong.
+    """
+
+    modes: np.ndarray
+    losses: np.ndarray
     n_evaluations: int
     told: tuple[str, ...] = ()
 
@@ -74,13 +78,12 @@ class Found:
 def posterior(d: int, prior: Prior) -> Posterior:
     """The priors for d variables.
 
-    Lengthscales as in the paper. The noise prior is our own, lower and wider: a simulator has none, and the paper's
-    LogNormal(-4, 1) keeps it from being found. With that centre, even as wide as ours, intervals from few rows are
-    better, but on problems without noise the designs that are found are worse.
+    Lengthscales as in the paper. The noise prior is our own, lower and so wide that it says little: a simulator has
+    none, and the paper's LogNormal(-4, 1) keeps that from being found.
     """
     scaled = np.sqrt(2) + np.log(d) / 2 if prior == "dimension_scaled" else np.log(0.5)
     mean = np.array([*[scaled] * d, 0.0, np.log(1e-4)])
-    deviation = np.array([*[np.sqrt(3)] * d, 1.0, 3.0])
+    deviation = np.array([*[np.sqrt(3)] * d, 1.0, 5.0])
     precision = deviation**-2.0 if prior == "dimension_scaled" else np.zeros(d + 2)
     low, high = np.log([*[BOUNDS[0]] * d, BOUNDS[1], BOUNDS[2]]).T
     return Posterior(mean, precision, low, high)
@@ -146,8 +149,9 @@ def search(
         ends, values = follow(starts, rows, max_iterations, CLOSER)
     if not np.isfinite(values.min()):
         told = ("no hyperparameters could be learned",)
-        return Found(np.clip(given[0], of.low, of.high), np.nan, [], n_evaluations, told)
-    return Found(ends[values.argmin()], float(values.min()), values.tolist(), n_evaluations)
+        return Found(np.clip(given[:1], of.low, of.high), np.array([np.nan]), n_evaluations, told)
+    modes = _modes(ends, values)
+    return Found(ends[modes], values[modes], n_evaluations)
 
 
 def _likelihoods(kernel: str, rows: Training) -> Likelihoods:
@@ -167,9 +171,14 @@ def _two(ends: np.ndarray, values: np.ndarray) -> np.ndarray:
 
     Ends of one mode count once.
     """
+    best, *others = _modes(ends, values)
+    return ends[[best, *sorted(others, key=lambda one: one != 0)[:1]]]
+
+
+def _modes(ends: np.ndarray, values: np.ndarray) -> list[int]:
+    """Which ends to keep, the best first, so that each mode is there once."""
     modes: list[int] = []
     for one in np.argsort(values, kind="stable"):
-        if all(np.abs(ends[one] - ends[other]).max() > APART for other in modes):
-            modes.append(one)
-    others = sorted(modes[1:], key=lambda one: one != 0)
-    return ends[[modes[0], *others[:1]]]
+        if np.isfinite(values[one]) and all(np.abs(ends[one] - ends[other]).max() > APART for other in modes):
+            modes.append(int(one))
+    return modes or [0]

@@ -38,7 +38,7 @@ def _call(routine: Callable[..., None], K: np.ndarray, *flags: ctypes.c_char_p) 
     n, info = ctypes.c_int(len(K)), ctypes.c_int(0)
     if not (K.flags.c_contiguous and K.flags.writeable and K.dtype == np.float64 and K.shape == (n.value, n.value)):
         raise ValueError(f"expected a square matrix of float64 in C order, got {K.dtype} of shape {K.shape}")
-    routine(*flags, ctypes.byref(n), K.ctypes.data_as(ctypes.c_void_p), ctypes.byref(n), ctypes.byref(info))
+    routine(*flags, ctypes.byref(n), K.ctypes.data, ctypes.byref(n), ctypes.byref(info))
     return info.value == 0
 
 
