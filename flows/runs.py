@@ -39,6 +39,7 @@ LOOK_SECONDS = 5.0  # what a person asks for on Prefect's pages is done so soon;
 Tell = Callable[[str, str], None]  # what happened, in a word, and the rest of the line
 
 _STOP_SECONDS = 60.0
+_ADDING_SECONDS = 0.2  # Prefect may be adding runs, in a transaction of its own, while it deletes those of a schedule
 
 
 class Runs:
@@ -116,6 +117,10 @@ class Runs:
             if client is not None and self.deployment_id is not None:
                 self._look_after_work(client, stopping=True)
                 client.pause_deployment(self.deployment_id)
+                time.sleep(_ADDING_SECONDS)
+                for run in self._scheduled(client, self.deployment_id):
+                    if run.auto_scheduled:
+                        client.delete_flow_run(run.id)
                 self._tell("stopped", "the schedule is paused")
 
     def _scheduled(self, client: SyncPrefectClient, deployment: UUID) -> list[FlowRun]:
