@@ -20,7 +20,7 @@ from surrogate_core.space import Float, SearchSpace
 N_TEST = 2000  # fresh points
 N_TIMED = 10_000  # points that are predicted against the clock
 N_TIMED_SETS = 4
-WARM = {50: 3, 200: 3, 500: 2, 2000: 1}  # n: how many fits follow the first, each to another design
+WARM = {20: 3, 50: 3, 200: 3, 500: 2, 2000: 1}  # n: how many fits follow the first, each to another design
 
 
 def coating() -> Problem:
