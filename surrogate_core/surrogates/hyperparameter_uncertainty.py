@@ -61,6 +61,23 @@ def _posterior_sample(
     few: FewRows, of: Posterior, modes: np.ndarray, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """At most N_KEPT theta, (S, d + 2), and their weights, which sum to 1."""
+    theta, log_density = _proposals(few, of, modes, generator)
+    inside = ((theta >= of.low) & (theta <= of.high)).all(axis=1)
+    theta, log_density = theta[inside], log_density[inside]
+    likelihoods = [few.log_likelihoods(theta[i : i + AT_ONCE]) for i in range(0, len(theta), AT_ONCE)]
+    log_weights = np.concatenate([[], *likelihoods]) - of.of_prior(theta) - log_density
+    if not np.isfinite(log_weights).any():
+        return modes[:1], np.ones(1)
+    reached = np.cumsum(np.exp(log_weights - logsumexp(log_weights)))
+    kept = np.searchsorted(reached, reached[-1] * (np.arange(N_KEPT) + 0.5) / N_KEPT)
+    kept, counts = np.unique(kept, return_counts=True)
+    return theta[kept], counts / N_KEPT
+
+
+def _proposals(
+    few: FewRows, of: Posterior, modes: np.ndarray, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """N_DRAWS theta from the mixture, what is fixed as it is, and the log density of each."""
     free = of.high > of.low
     p, mean, deviation = int(free.sum()), of.mean[free], of.precision[free] ** -0.5
     precision = (few.information(modes) + np.diag(of.precision))[:, free][:, :, free]
@@ -79,23 +96,12 @@ def _posterior_sample(
 
     off = drawn[:, None] - modes[:, free]
     squares = np.einsum("nsi,sij,nsj->ns", off, precision, off) / WIDER**2
-    t_constant = gammaln((FREEDOM + p) / 2) - gammaln(FREEDOM / 2) - 0.5 * p * np.log(FREEDOM * np.pi * WIDER**2)
-    of_modes = t_constant + half_log_det - 0.5 * (FREEDOM + p) * np.log1p(squares / FREEDOM)
+    constant = gammaln((FREEDOM + p) / 2) - gammaln(FREEDOM / 2) - 0.5 * p * np.log(FREEDOM * np.pi * WIDER**2)
+    of_modes = constant + half_log_det - 0.5 * (FREEDOM + p) * np.log1p(squares / FREEDOM)
     of_prior = -0.5 * np.sum(((drawn - mean) / deviation) ** 2 + np.log(2 * np.pi * deviation**2), axis=1)
-    proposed = logsumexp(np.column_stack([of_modes, of_prior]), b=shares, axis=1)
-
     theta = np.tile(modes[0], (N_DRAWS, 1))
     theta[:, free] = drawn
-    inside = ((theta >= of.low) & (theta <= of.high)).all(axis=1)
-    theta, proposed = theta[inside], proposed[inside]
-    likelihoods = [few.log_likelihoods(theta[i : i + AT_ONCE]) for i in range(0, len(theta), AT_ONCE)]
-    log_weights = np.concatenate([[], *likelihoods]) - of.of_prior(theta) - proposed
-    if not np.isfinite(log_weights).any():
-        return modes[:1], np.ones(1)
-    reached = np.cumsum(np.exp(log_weights - logsumexp(log_weights)))
-    kept = np.searchsorted(reached, reached[-1] * (np.arange(N_KEPT) + 0.5) / N_KEPT)
-    kept, counts = np.unique(kept, return_counts=True)
-    return theta[kept], counts / N_KEPT
+    return theta, logsumexp(np.column_stack([of_modes, of_prior]), b=shares, axis=1)
 
 
 def _prediction(kernel: str, theta: np.ndarray, rows: Training, F: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
