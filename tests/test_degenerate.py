@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from textbook import covariance
 
 from benchmarks.degenerate import CASES, outcome, wavy
 from surrogate_core import Dataset, GPSurrogate, SearchSpace
 from surrogate_core.sampling import sample
-from surrogate_core.surrogates.likelihood import factorize
+from surrogate_core.surrogates.hyperparameters import BOUNDS
+from surrogate_core.surrogates.likelihood import factorize, inverse_factor
 from surrogate_core.surrogates.training import training
 
 SPEC = GPSurrogate(n_starts=3)
@@ -47,13 +49,28 @@ def test_what_was_done_is_told(case: str) -> None:
 
 
 def test_a_covariance_that_cannot_be_factored_gets_a_jitter() -> None:
-    U = sample("sobol", 40, 2, seed=1)
-    rows = training(Dataset(U, wavy(U), SearchSpace.from_bounds([(0, 1)] * 2)), "standardize")
-    singular, regular = (factorize("rbf", np.log([l, l, s2, 1e-8]), rows) for l, s2 in ((10.0, 1e9), (0.3, 1.0)))
-    assert regular.jitter == 0 < singular.jitter
-    assert np.isfinite(singular.a).all()
+    for least, expected in ((1e-3, 0.0), (-1e-11, 1e-10), (-1e-7, 1e-6)):
+        K = np.diag([1.0, 2.0, least])
+        inverse, jitter = inverse_factor(K, 1.0)
+        assert jitter == expected
+        assert inverse @ (K + jitter * np.eye(3)) @ inverse.T == pytest.approx(np.eye(3))
     with pytest.raises(ValueError, match="expected a covariance that can be factored, got none with a jitter"):
-        factorize("rbf", np.array([0.0, 0.0, np.nan, 0.0]), rows)
+        inverse_factor(np.diag([1.0, -1.0]), 1.0)
+
+
+@pytest.mark.parametrize("kernel", ["matern52", "rbf"])
+@pytest.mark.parametrize("l", [1.0, 20.0])
+def test_where_the_noise_is_least_and_the_scale_largest_predictions_are_not_lost_in_rounding(
+    kernel: str, l: float
+) -> None:
+    U = sample("sobol", 300, 2, seed=1)
+    rows = training(Dataset(U, wavy(U), SearchSpace.from_bounds([(0, 1)] * 2)), "standardize")
+    theta = np.log([l, l, BOUNDS[1][1], BOUNDS[2][0]])
+    factors = factorize(kernel, theta, rows)
+    assert factors.jitter == 0
+    K = covariance(kernel, theta, rows.U) + BOUNDS[2][0] * np.eye(300)
+    assert np.abs(K @ factors.a - rows.z).max() < 1e-2
+    assert np.abs(factors.L_inverse @ K @ factors.L_inverse.T - np.eye(300)).max() < 1e-2
 
 
 def test_where_no_likelihood_can_be_computed_the_prior_decides_and_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from surrogate_core import SearchSpace
+from surrogate_core.surrogates.likelihood import NUGGET
 
 CUBE = SearchSpace.from_bounds([(0, 1)] * 2)
 KERNELS = ("matern52", "matern32", "matern12", "rbf")
@@ -33,7 +34,8 @@ def textbook(xp: Any, kernel: str, r: Any) -> Any:
 
 
 def covariance(kernel: str, theta: np.ndarray, F: np.ndarray, group: Any = slice(None)) -> np.ndarray:
-    """Of the noise-free z."""
+    """Of the noise-free z, with the nugget of each place."""
     *l, s2, _ = np.exp(theta)
     A = F / np.array(l)[group]
-    return s2 * textbook(np, kernel, cdist(A, A))
+    r = cdist(A, A)
+    return s2 * (textbook(np, kernel, r) + NUGGET * (r == 0))

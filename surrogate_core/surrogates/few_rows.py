@@ -12,7 +12,7 @@ from scipy.linalg.blas import dtrsv
 
 from surrogate_core.surrogates import lapack
 from surrogate_core.surrogates.kernels import KERNELS
-from surrogate_core.surrogates.likelihood import noise_of, of_repeats, solve_and_invert
+from surrogate_core.surrogates.likelihood import NUGGET, noise_of, of_repeats, solve_and_invert
 from surrogate_core.surrogates.training import Training
 
 
@@ -94,7 +94,7 @@ class FewRows:
         s = noise_of(self.rows, np.exp(theta[:, d + 1, None]))
         K = np.empty((len(theta), n * n))
         K[:, self.below] = s2 * k
-        K[:, :: n + 1] = s2 + s
+        K[:, :: n + 1] = s2 * (1 + NUGGET) + s
         return K.reshape(-1, n, n), s2 * h, s
 
     def _whole(self, theta: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

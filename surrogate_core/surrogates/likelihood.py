@@ -3,8 +3,8 @@
 A fit compiles nothing: its matrices have the size of the data, and each is touched a block of rows at a time, so that
 what is computed of them stays in the CPU's cache.
 
-Notation: theta = log (l: (d,), s2, e): lengthscales, output scale, noise variance; A = F / l; K = s2 k(r2) + diag(s),
-with s the noise of each place; L L' = K; a = K^-1 z; W = K^-1 - a a'. Only lower triangles are filled.
+Notation: theta = log (l: (d,), s2, e): lengthscales, output scale, noise variance; A = F / l; K = s2 (k(r2) + NUGGET I)
++ diag(s), with s the noise of each place; L L' = K; a = K^-1 z; W = K^-1 - a a'. Only lower triangles are filled.
 
 Source: Rasmussen & Williams (2006), eqs. 2.25, 2.26, 2.30, 5.9.
 """
@@ -20,6 +20,8 @@ from surrogate_core.surrogates.training import Training
 
 BLOCK = 128
 _TRIANGLE = np.tri(BLOCK)
+# Part of s2 on K's diagonal beside the noise: without it predictions are lost in rounding where s2 is 1e12 times e.
+NUGGET = 1e-11
 JITTERS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4)  # parts of s2 added to the diagonal in turn until the factorization succeeds
 
 
@@ -43,7 +45,7 @@ def log_likelihood(kernel: str, theta: np.ndarray, rows: Training) -> tuple[floa
     K, H = _lower(kernel, A, s2)
     learned = np.isnan(rows.known)
     s = noise_of(rows, e)
-    K.flat[:: n + 1] += s
+    K.flat[:: n + 1] += s + NUGGET * s2
     a, half_log_det = solve_and_invert(K, rows.z)
     if a is None:
         return -np.inf, np.zeros_like(theta)
@@ -76,7 +78,7 @@ def factorize(kernel: str, theta: np.ndarray, rows: Training) -> Factors:
     s2 = np.exp(theta[d])
     with blas_threads(n):
         K, _ = _lower(kernel, rows.F / np.exp(theta[rows.group]), s2)
-        K.flat[:: n + 1] += noise_of(rows, np.exp(theta[d + 1]))
+        K.flat[:: n + 1] += noise_of(rows, np.exp(theta[d + 1])) + NUGGET * s2
         found, jitter = inverse_factor(K, s2)
         return Factors(found.T @ (found @ rows.z), found, jitter)
 
