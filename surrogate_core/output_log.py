@@ -26,6 +26,11 @@ class OutputLog:
         """Writes all that comes through a pipe, in a thread of its own, until its other end is closed."""
         threading.Thread(target=self._follow, args=(reader,), daemon=True).start()
 
+    def is_there(self) -> bool:
+        """Whether something was written, also at the moment at which a new file is begun."""
+        with self._lock:
+            return self.path.exists()
+
     def _follow(self, reader: Connection) -> None:
         with reader:
             while data := os.read(reader.fileno(), 1 << 16):

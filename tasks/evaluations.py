@@ -75,7 +75,7 @@ def evaluation(
             for name, record in list(journal.ended.items()):
                 if record.get("status") == "failed":
                     journal.drop(name)  # so that the next run tries it again
-            told = f"; what it printed is in {output.path}" if output.path.exists() else ""
+            told = f"; what it printed is in {output.path}" if output.is_there() else ""
             raise StageFailed(f"{stage}: all {len(status)} evaluations failed, the first with: {reason[0]}{told}")
 
 
