@@ -386,8 +386,9 @@ class SearchSpace:
         points = np.asarray(points, dtype=float)
         if points.ndim not in (1, 2) or points.shape[-1] != self.n_dims:
             raise ValueError(f"points: expected shape ({self.n_dims},) or (n, {self.n_dims}), got {points.shape}")
-        columns = [convert(variable, points[..., i]) for i, variable in enumerate(self.variables)]
-        return np.stack(columns, axis=-1)
+        rows = np.atleast_2d(points)  # numpy's power of a single number may have another last bit than an array's
+        columns = [convert(variable, rows[:, i]) for i, variable in enumerate(self.variables)]
+        return np.stack(columns, axis=-1).reshape(points.shape)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SearchSpace) and (self._items, self.constraints) == (other._items, other.constraints)

@@ -276,11 +276,18 @@ def test_a_schedule_that_is_stopped_has_no_run_that_prefect_added_meanwhile(clie
     runs = Runs(tmp_path, plan, lambda what, line: None)
     runs.apply(client)
     asked_for = make_due(client, runs.deployment_id, -3600)
-    assert eventually(lambda: len(runs._scheduled(client, runs.deployment_id)) > 1)
-    with mock.patch.object(client, "pause_deployment"):  # it comes too early for what is added
+    pause, added = client.pause_deployment, []
+
+    def pause_and_add(deployment: UUID) -> None:
+        """As where Prefect's scheduler had read the deployment before, and writes now."""
+        pause(deployment)
+        client._client.post(f"/deployments/{deployment}/schedule", json={}).raise_for_status()
+        added.extend(runs._scheduled(client, deployment))
+
+    with mock.patch.object(client, "pause_deployment", pause_and_add):
         runs.stop(client)
+    assert len(added) > 1
     assert [run.id for run in runs._scheduled(client, runs.deployment_id)] == [asked_for.id]
-    client.pause_deployment(runs.deployment_id)
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ from surrogate_core.blas import blas_threads
 from surrogate_core.precision import float64
 from surrogate_core.surrogates.base import bucket
 from surrogate_core.surrogates.kernels import covariance, curvature, slope
-from surrogate_core.surrogates.likelihood import Factors, inverse_factor, of_repeats, solve_and_invert
+from surrogate_core.surrogates.likelihood import NUGGET, Factors, inverse_factor, of_repeats, solve_and_invert
 from surrogate_core.surrogates.training import Training
 
 
@@ -98,7 +98,8 @@ def _joint(kernel: str, theta: Array, F: Array, of: Array, numeric: Array, known
     K = jnp.concatenate([top, rest], axis=2)  # (N, N', i, j)
     s = jnp.where(jnp.isnan(known), e / count, known)
     noise = s[:, None] * jnp.concatenate([jnp.ones(1), l**-2.0])
-    return K.transpose(0, 2, 1, 3).reshape(N * (1 + d), -1) + jnp.diag(noise.ravel())
+    K = K.transpose(0, 2, 1, 3).reshape(N * (1 + d), -1)
+    return K + jnp.diag(noise.ravel() + NUGGET * jnp.diag(K))
 
 
 @partial(jax.jit, static_argnums=0)
