@@ -33,6 +33,7 @@ from surrogate_core.surrogates.training import Training, training
 OutputScale = Literal["learned", "unit"]
 Fixed = Literal["length_scale", "noise_level"]
 NOISY = 0.1  # noise of a start, without which noise is taken for a wiggly function where rows are few
+SUMMED = 3  # variables up to which squared differences are summed faster than a matrix product gives them
 MAX_DERIVATIVES = 3200  # values and derivatives together that are learned exactly
 
 
@@ -159,7 +160,10 @@ class GPSurrogate(Surrogate):
         l, s2 = state.lengthscales, state.output_scale
         scale = jnp.where(state.n_choices > 0, 0.0, 1 / l)
         A, b = (state.U - 0.5) * scale, (u - 0.5) * scale
-        r2 = jnp.maximum(jnp.sum(A**2, axis=1) + b @ b - 2 * A @ b, 0.0)
+        if len(l) <= SUMMED:
+            r2 = sum((A[:, j] - b[j]) ** 2 for j in range(len(l)))
+        else:
+            r2 = jnp.maximum(jnp.sum(A**2, axis=1) + b @ b - 2 * A @ b, 0.0)
         for c in range(len(state.categories)):
             j = state.categories[c]
             m = state.n_choices[j]

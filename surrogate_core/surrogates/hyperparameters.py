@@ -32,6 +32,7 @@ SCREENED, SPREAD = 4, 1.5  # draws a start, and how far they are from the prior 
 LEAST_CURVATURE = 1e-3  # of a start, where neither prior nor data has any
 CLOSE, CLOSER = 1e-2, 1e-3  # nats that a step must promise on some rows, and on all
 FEWEST, FEW, SOME, LARGE = 50, 100, 500, 1000  # rows on which draws are judged and starts are followed at first
+BY_PAIRS = 200  # rows up to which `FewRows` is faster
 FIRST_STEPS, MORE_STEPS = 12, 60
 # Numbers, 4 MB. Once glibc's malloc got an array of this size back, it keeps what smaller ones leave. Given back to the
 # system, the matrices of each likelihood would be faulted in anew, which takes a quarter of the time at n = 500.
@@ -155,7 +156,7 @@ def search(
 
 
 def _likelihoods(kernel: str, rows: Training) -> Likelihoods:
-    if rows.slopes is None and len(rows.z) <= FEW:
+    if rows.slopes is None and len(rows.z) <= BY_PAIRS:
         return FewRows(kernel, rows).with_gradients
     one = log_likelihood if rows.slopes is None else joint_log_likelihood
 
