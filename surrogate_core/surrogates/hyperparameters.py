@@ -20,7 +20,7 @@ from surrogate_core.surrogates.derivatives import joint_log_likelihood
 from surrogate_core.surrogates.few_rows import FewRows
 from surrogate_core.surrogates.likelihood import log_likelihood
 from surrogate_core.surrogates.training import Training
-from surrogate_core.surrogates.trust_region import descend
+from surrogate_core.surrogates.trust_region import Losses, descend
 
 Prior = Literal["dimension_scaled", "flat"]
 Likelihoods = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -37,6 +37,9 @@ FIRST_STEPS, MORE_STEPS = 12, 60
 # Numbers, 4 MB. Once glibc's malloc got an array of this size back, it keeps what smaller ones leave. Given back to the
 # system, the matrices of each likelihood would be faulted in anew, which takes a quarter of the time at n = 500.
 KEPT = 2**19
+NOISE_ALONE = 0.5 * (1 + np.log(2 * np.pi))  # nats a row that are lost where nothing is learned
+LITTLE = 0.1  # nats a row above which something was
+LINE, MIDDLING = np.linspace(-3, 3, 9), 0.3  # in log units from the prior's lengthscales, and the noise there
 APART = 0.05  # in log units: ends that are nearer are one mode
 
 
@@ -119,8 +122,7 @@ def search(
 
     few = FewRows(kernel, some_rows(FEWEST))
 
-    def follow(starts: np.ndarray, some: Training, steps: int, gain: float = CLOSE) -> tuple[np.ndarray, np.ndarray]:
-        nonlocal n_evaluations
+    def losses_on(some: Training) -> Losses:
         likelihoods = _likelihoods(kernel, some)
 
         def losses(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -128,10 +130,28 @@ def search(
             n_evaluations += len(theta)
             return of.losses(likelihoods, theta)
 
+        return losses
+
+    def follow(starts: np.ndarray, some: Training, steps: int, gain: float = CLOSE) -> tuple[np.ndarray, np.ndarray]:
         with blas_threads(FEW):
             B = few.information(starts) * (some.n_values / few.rows.n_values)
         B += np.diag(np.maximum(of.precision, LEAST_CURVATURE))
-        return descend(losses, starts, B, of.low, of.high, steps, gain)
+        return descend(losses_on(some), starts, B, of.low, of.high, steps, gain)
+
+    def follow_with_line(starts: np.ndarray, some: Training, steps: int, gain: float) -> tuple[np.ndarray, np.ndarray]:
+        """`follow`, and where the ends say little more than noise would, also from the best of a line of theta.
+
+        So they do where the starts come of few rows and the variables are many.
+        """
+        ends, values = follow(starts, some, steps, gain)
+        if n_starts < 2 or values.min() <= (NOISE_ALONE - LITTLE) * some.n_values:
+            return ends, values
+        line = np.tile([*of.mean[:-2], 0.0, np.log(MIDDLING)], (len(LINE), 1))
+        line[:, :-2] += LINE[:, None]
+        line = np.clip(line, of.low, of.high)
+        best = np.argmin(losses_on(some)(line)[0])
+        end, value = follow(line[[best]], some, steps, gain)
+        return np.concatenate([ends, end]), np.append(values, value)
 
     starts = np.clip(given[:n_starts], of.low, of.high)
     with blas_threads(FEW):
@@ -144,10 +164,10 @@ def search(
         if len(starts) > 1 and rows.n_values > FEW:
             starts = _two(*follow(starts, some_rows(FEW), FIRST_STEPS))
     if n > LARGE and len(starts) > 1:
-        starts = _two(*follow(starts, some_rows(SOME), MORE_STEPS))[:1]
+        starts = _two(*follow_with_line(starts, some_rows(SOME), MORE_STEPS, CLOSE))[:1]
     is_one_by_one = len(starts) == 1 or rows.n_values < FEW_ROWS
     with blas_threads(n) if is_one_by_one else nullcontext():
-        ends, values = follow(starts, rows, max_iterations, CLOSER)
+        ends, values = follow_with_line(starts, rows, max_iterations, CLOSER)
     if not np.isfinite(values.min()):
         told = ("no hyperparameters could be learned",)
         return Found(np.clip(given[:1], of.low, of.high), np.array([np.nan]), n_evaluations, told)
