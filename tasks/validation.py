@@ -46,7 +46,7 @@ def validate(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
     sign, n_threads = settings.problem.sign, settings.execution.n_threads
     held_out = cross_validate(fitted.asked, dataset, asked.folds, asked.seed, n_threads)
     stretch = recalibration(held_out)
-    by_closed_form = leave_one_out(fitted, dataset).metrics if hasattr(fitted.spec, "leave_one_out") else {}
+    left_out = leave_one_out(fitted, dataset) if hasattr(fitted.spec, "leave_one_out") else None
     curve = None
     if asked.learning_curve and dataset.ok.n_samples >= LEAST:
         curve = learning_curve(fitted.asked, dataset, asked.seed, n_workers=n_threads)
@@ -63,7 +63,7 @@ def validate(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
         **(curve.metrics if curve else {}),
         "extrapolation_share": beyond,
         **indices.metrics,
-        **{f"loo_{name}": value for name, value in by_closed_form.items()},
+        **({} if left_out is None else {f"loo_{name}": value for name, value in left_out.metrics.items()}),
     }
     metrics = {name: value for name, value in metrics.items() if np.isfinite(value)}
     gates = judge(metrics, settings.gates.bounds)
@@ -81,7 +81,7 @@ def validate(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
         "gradient": {"why_not": gradients} if isinstance(gradients, str) else gradients.section(fitted, sign),
         "learning_curve": _curve(curve),
         "variables": _variables(indices, relevances(fitted)),
-        "held_out": _held_out(stretch, sign),
+        "held_out": _held_out(stretch, left_out, sign),
     }
     return {VALIDATION: to_json(_filled(report))}
 
@@ -211,13 +211,23 @@ def _variables(indices: SobolIndices, relevance: np.ndarray) -> list[Section]:
     ]
 
 
-def _held_out(stretch: Recalibration, sign: float) -> list[Section]:
-    """The table of held-out rows, with what recalibration makes of each; in the user's direction."""
-    after = stretch.stretched.cumulative
-    columns = zip(after if sign > 0 else 1 - after, sign * stretch.rows.standardized_error, strict=True)
+def _held_out(stretch: Recalibration, left_out: HeldOut | None, sign: float) -> list[Section]:
+    """The table of held-out rows, with what recalibration makes of each and what is told with it alone left out.
+
+    In the user's direction.
+    """
+
+    def turned(cumulative: np.ndarray) -> list[float]:
+        return [float(c) for c in (cumulative if sign > 0 else 1 - cumulative)]
+
+    errors = [finite(float(q)) for q in sign * stretch.rows.standardized_error]
+    columns = {"recalibrated": turned(stretch.stretched.cumulative), "standardized_error": errors}
+    if left_out is not None:
+        columns["left_out"] = turned(left_out.cumulative)
+    told = zip(*columns.values(), strict=True)
     return [
-        {**row, "recalibrated": float(c), "standardized_error": finite(float(q))}
-        for row, (c, q) in zip(stretch.rows.table(sign), columns, strict=True)
+        {**row, **dict(zip(columns, values, strict=True))}
+        for row, values in zip(stretch.rows.table(sign), told, strict=True)
     ]
 
 

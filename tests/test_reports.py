@@ -35,8 +35,8 @@ def test_the_parity_picture_tells_the_gates(passed: bool, verdict: str) -> None:
 def validated(**changed: Any) -> dict[str, Any]:
     """What `validate` wrote, as far as a picture reads it."""
     rng = np.random.default_rng(0)
-    names = ("cumulative", "recalibrated", "extrapolation", "standardized_error")
-    rows = [dict(zip(names, row.tolist(), strict=True)) for row in rng.random((9, 4))]
+    names = ("cumulative", "recalibrated", "left_out", "extrapolation", "standardized_error")
+    rows = [dict(zip(names, row.tolist(), strict=True)) for row in rng.random((9, 5))]
     variable = {"relevance": 0.5, "first": 0.3, "total": 0.6, "first_error": 0.1, "total_error": 0.1}
     slope = {"slope": 1.0, "slope_error": 0.1, "predicted_slope": -0.5}
     told = {
@@ -73,9 +73,19 @@ def test_the_calibration_picture_tells_what_became_of_the_factor(learned: dict[s
     found = validated(recalibration={"factor": 1.5, **learned})
     (axes,) = pictures.calibration(found).axes
     assert axes.get_title() == f"miscalibration area 0.200, stretched 0.100 {verdict}"
-    shares = [line.get_ydata() for line in axes.lines if line.get_label() in ("as fitted", "stretched by 1.5")]
-    for share, column in zip(shares, ("cumulative", "recalibrated"), strict=True):
-        assert share[50] == np.mean([row[column] <= 0.5 for row in found["held_out"]])
+    shares = {line.get_label(): line.get_ydata() for line in axes.lines[1:]}
+    named = {"cumulative": "as fitted", "recalibrated": "stretched by 1.5", "left_out": "one by one"}
+    assert shares.keys() == set(named.values())
+    for column, label in named.items():
+        assert shares[label][50] == np.mean([row[column] <= 0.5 for row in found["held_out"]])
+
+
+def test_a_surrogate_without_a_closed_form_has_no_curve_of_rows_left_out_one_by_one() -> None:
+    found = validated()
+    for row in found["held_out"]:
+        del row["left_out"]
+    (axes,) = pictures.calibration(found).axes
+    assert len(axes.lines) == 3
 
 
 def test_a_gradient_of_the_wrong_sign_is_seen() -> None:

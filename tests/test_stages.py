@@ -11,6 +11,7 @@ import pytest
 
 from surrogate_core.dataset import Dataset
 from surrogate_core.validation.gates import METRICS
+from surrogate_core.validation.metrics import miscalibration_area
 from tasks.errors import BadInput, StageFailed
 from tasks.files import check_files
 from tasks.keys import (
@@ -85,8 +86,11 @@ def read(workspace: Workspace, path: str) -> Any:
 def test_a_maximized_problem_is_told_in_its_own_direction(project: Callable[..., Workspace]) -> None:
     workspace = project("problem.direction=maximize", source=BOWL.format(sign=-1, offset=-5))
     work(workspace, *STAGES)
-    held_out = read(workspace, VALIDATION)["held_out"]
+    validation = read(workspace, VALIDATION)
+    held_out = validation["held_out"]
     assert all(row["lower"] < row["predicted"] < row["upper"] for row in held_out)
+    area = miscalibration_area(np.array([row["left_out"] for row in held_out]))
+    assert area == pytest.approx(validation["metrics"]["loo_miscalibration_area"])
     final = read(workspace, RECOMMENDATION)
     assert 4.9 < final["measured"] <= 5.0
     assert final["measured"] > final["best_sample"]["measured"]

@@ -42,16 +42,18 @@ def parity(validation: dict[str, Any]) -> Figure:
 
 
 def calibration(validation: dict[str, Any]) -> Figure:
-    """Of how many held-out values lay below each predicted quantile, before and after recalibration."""
+    """How many held-out values lay below each predicted quantile: by folds, recalibrated, and left out one by one."""
     rows, metrics, learned = validation["held_out"], validation["metrics"], validation["recalibration"]
-    pit = {column: np.array([row[column] for row in rows]) for column in ("cumulative", "recalibrated")}
+    named = {"cumulative": (BLUE, "as fitted"), "recalibrated": (RED, f"stretched by {learned['factor']:.3g}")}
+    if "left_out" in rows[0]:
+        named["left_out"] = (GREY, "one by one")
+    pit = {column: np.array([row[column] for row in rows]) for column in named}
     levels, _ = calibration_curve(pit["cumulative"])
     chance = 1.96 * np.sqrt(levels * (1 - levels) / len(rows))
     figure = Figure(figsize=(5.2, 5))
     axes = figure.subplots()
     axes.fill_between(levels, levels - chance, levels + chance, color=GREY, alpha=0.18, lw=0, label="95 % of chance")
     axes.plot([0, 1], [0, 1], color=GREY, lw=1)
-    named = {"cumulative": (BLUE, "as fitted"), "recalibrated": (RED, f"stretched by {learned['factor']:.3g}")}
     for column, (color, label) in named.items():
         axes.step(levels, calibration_curve(pit[column])[1], where="post", color=color, lw=1.4, label=label)
     axes.set(xlabel="predicted quantile", ylabel="share of held-out values below it", xlim=(0, 1), ylim=(0, 1))
