@@ -224,11 +224,11 @@ def _held_out(stretch: Recalibration, left_out: HeldOut | None, sign: float) -> 
     columns = {"recalibrated": turned(stretch.stretched.cumulative), "standardized_error": errors}
     if left_out is not None:
         columns["left_out"] = turned(left_out.cumulative)
-    told = zip(*columns.values(), strict=True)
-    return [
-        {**row, **dict(zip(columns, values, strict=True))}
-        for row, values in zip(stretch.rows.table(sign), told, strict=True)
-    ]
+    told = stretch.rows.table(sign)
+    for name, values in columns.items():
+        for row, value in zip(told, values, strict=True):
+            row[name] = value
+    return told
 
 
 def _filled(section: Section) -> Section:

@@ -141,10 +141,10 @@ def search(
     def follow_with_line(starts: np.ndarray, some: Training, steps: int, gain: float) -> tuple[np.ndarray, np.ndarray]:
         """`follow`, and where the ends say little more than noise would, also from the best of a line of theta.
 
-        So they do where the starts come of few rows and the variables are many.
+        So they do where the starts come of few rows and the variables are many. Derivatives tell more, and add nothing.
         """
         ends, values = follow(starts, some, steps, gain)
-        if n_starts < 2 or values.min() <= (NOISE_ALONE - LITTLE) * some.n_values:
+        if n_starts < 2 or some.slopes is not None or values.min() <= (NOISE_ALONE - LITTLE) * some.n_values:
             return ends, values
         line = np.tile([*of.mean[:-2], 0.0, np.log(MIDDLING)], (len(LINE), 1))
         line[:, :-2] += LINE[:, None]

@@ -9,7 +9,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from surrogate_core.validation.gates import Gate
 from surrogate_core.validation.metrics import calibration_curve
-from tasks.pictures.drawing import BLUE, GREY, PANELS, RED
+from tasks.pictures.drawing import BLUE, GREEN, GREY, PANELS, RED
 
 LOOK_AHEAD = 2  # times as many rows, up to which the learning curve's law is drawn
 N_COLOURS = 8  # variables that a colour each can tell apart
@@ -46,7 +46,7 @@ def calibration(validation: dict[str, Any]) -> Figure:
     rows, metrics, learned = validation["held_out"], validation["metrics"], validation["recalibration"]
     named = {"cumulative": (BLUE, "as fitted"), "recalibrated": (RED, f"stretched by {learned['factor']:.3g}")}
     if "left_out" in rows[0]:
-        named["left_out"] = (GREY, "one by one")
+        named["left_out"] = (GREEN, "one by one")
     pit = {column: np.array([row[column] for row in rows]) for column in named}
     levels, _ = calibration_curve(pit["cumulative"])
     chance = 1.96 * np.sqrt(levels * (1 - levels) / len(rows))
