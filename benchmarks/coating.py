@@ -43,7 +43,7 @@ def ours(settings: Settings, seed: int) -> dict[str, Any]:
             fitted,
             dataset,
             lambda number, points: evaluate_points(evaluator, space, points, f"round-{number}"),
-            settings.optimize.optimizer,
+            settings.optimize.multi_start,
             batches=[settings.optimize.evaluations_per_round] * settings.optimize.rounds,
             seed=seed,
         )

@@ -16,6 +16,8 @@ _HOMES = {
     "load_surrogate": "surrogates.files",
     "SurrogateRegressor": "adapters.regressor",
     "GradientDescentOptimizer": "optimizers.gradient_descent",
+    "LBFGSOptimizer": "optimizers.lbfgs",
+    "TrustRegionOptimizer": "optimizers.trust_region",
     "MultiStartOptimizer": "optimizers.multi_start",
 }
 __all__ = list(_HOMES)

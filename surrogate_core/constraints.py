@@ -4,7 +4,7 @@ Notation: c: (n,) how far each point is from meeting a constraint; it is met whe
 """
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from typing import Any
@@ -88,21 +88,25 @@ class Constraint:
         with np.errstate(all="ignore"):
             return np.broadcast_to(np.asarray(_condition(self._tree, columns), dtype=float), (n,)).copy()
 
-    def of_params(self, params: Mapping[str, Any]) -> float:
-        """c of one point, a function's, by its parameters.
+    def of_params(self, points: Sequence[Mapping[str, Any]]) -> list[float]:
+        """c of points, a function's, by their parameters.
 
         Raises:
             ConstraintFailed: it raised, or returned no number.
         """
-        function = self.function
-        try:
-            made = np.asarray(function(**params))
-            if made.dtype.kind not in "iuf":  # true would be 1, which is not met
-                raise TypeError(f"it is met where it is <= 0, and returned {made.tolist()!r}")
-            return float(np.max(made))
-        except Exception as error:
-            told = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise ConstraintFailed(f"constraints: expected a number of {self}, got {told} at {dict(params)}") from error
+        function, found = self.function, []
+        for params in points:
+            try:
+                made = np.asarray(function(**params))
+                if made.dtype.kind not in "iuf":  # true would be 1, which is not met
+                    raise TypeError(f"it is met where it is <= 0, and returned {made.tolist()!r}")
+                found.append(float(made.max()))
+            except Exception as error:
+                told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                raise ConstraintFailed(
+                    f"constraints: expected a number of {self}, got {told} at {dict(params)}"
+                ) from error
+        return found
 
     @property
     def function(self) -> Callable[..., Any]:

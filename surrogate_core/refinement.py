@@ -11,9 +11,10 @@ import jax
 import numpy as np
 from jax import Array
 
-from surrogate_core.acquisition import exploration_weights
+from surrogate_core.acquisition import Weights, exploration_weights
 from surrogate_core.dataset import Dataset
 from surrogate_core.optimizers.multi_start import MultiStartOptimizer, distinct
+from surrogate_core.optimizers.search import Aim
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
 
 N_ROW_STARTS = 16  # how many of the best rows the optimizer may start from
@@ -127,8 +128,11 @@ def propose(
     by_value = np.resize(np.argsort(dataset.ok.y, kind="stable"), N_ROW_STARTS)  # a fixed number: one program for any n
     best = dataset.space.encode(dataset.ok.X[by_value])
     chosen, weights = np.empty((0, dataset.n_dims)), []
-    for kappa, points in zip(kappas, optimizer.candidates(fitted, kappas, best, seed), strict=True):
-        valid = dataset.space.encode(dataset.space.decode(points))  # on the steps of the space
+    aim = Aim(fitted, "bound", [Weights(kappa=-kappa, best=0.0, beyond=0.0) for kappa in kappas])
+    found, screened = optimizer.search(aim, best, seed)
+    for goal, (kappa, ends, others) in enumerate(zip(kappas, found, screened, strict=True)):
+        values = np.concatenate([ends.values, aim.values(others, np.full(len(others), goal))])
+        valid = np.concatenate([ends.U, others])[np.argsort(values, kind="stable")]
         fresh = distinct(valid, known, FRESH) & distinct(valid, chosen, APART)
         new = np.flatnonzero(fresh & dataset.space.is_feasible(dataset.space.decode(valid)))
         if len(new):

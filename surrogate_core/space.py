@@ -358,19 +358,26 @@ class SearchSpace:
 
     def is_feasible(self, X: Any) -> np.ndarray:
         """Which points in the problem's units, (d,) or (n, d), meet all constraints: scalar or (n,)."""
-        return self.violation(X) <= 0
+        rows = np.atleast_2d(np.asarray(X, dtype=float))
+        meets = np.ones(len(rows), dtype=bool)
+        for constraint in sorted(self.constraints, key=lambda one: not one.is_expression):  # functions may be dear
+            meets[meets] = self._missed(constraint, rows[meets]) <= 0
+        return meets.reshape(np.shape(X)[:-1])
 
     def violation(self, X: Any) -> np.ndarray:
         """How far each point is from meeting the constraint that it meets least; all are met where it is <= 0."""
         rows = np.atleast_2d(np.asarray(X, dtype=float))
-        c = np.full((len(self.constraints) + 1, len(rows)), -np.inf)
-        for i, constraint in enumerate(self.constraints):
-            if constraint.is_expression:
-                c[i] = constraint.of_columns(self._numbers(rows)) if len(rows) else 0.0
-            else:
-                c[i] = [constraint.of_params(self.params(row)) for row in rows]
+        c = np.array([np.full(len(rows), -np.inf), *(self._missed(one, rows) for one in self.constraints)])
         worst = np.where(np.isnan(c).any(axis=0), np.inf, c.max(axis=0))
         return worst.reshape(np.shape(X)[:-1])
+
+    def _missed(self, constraint: Constraint, rows: np.ndarray) -> np.ndarray:
+        """c of a constraint at each row, (n,)."""
+        if len(rows) == 0:
+            return np.zeros(0)
+        if constraint.is_expression:
+            return constraint.of_columns(self._numbers(rows))
+        return np.array(constraint.of_params([self.params(row) for row in rows]))
 
     def _numbers(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Columns of values by name; of a categorical variable its choices, where they are numbers."""

@@ -16,6 +16,7 @@ from ruamel.yaml.error import YAMLError
 
 from surrogate_core.execution import ExecutorSpec, Kind
 from surrogate_core.optimizers.multi_start import MultiStartOptimizer
+from surrogate_core.optimizers.registry import LOCAL
 from surrogate_core.problems.black_box import BlackBox
 from surrogate_core.sampling import Sampling
 from surrogate_core.surrogates.base import Surrogate
@@ -69,11 +70,14 @@ class Optimize:
     rounds: Count = 4
     evaluations_per_round: Count = 8
     n_starts: Annotated[int, Strict(), Field(ge=1, le=512)] = 16
+    optimizer: dict[str, Any] = Field(default_factory=lambda: {"kind": "lbfgs"})
     seed: Seed = 0
 
     @property
-    def optimizer(self) -> MultiStartOptimizer:
-        return MultiStartOptimizer(n_starts=self.n_starts)
+    def multi_start(self) -> MultiStartOptimizer:
+        """Of many starts, each of which the optimizer follows."""
+        local = member(LOCAL, "kind", self.optimizer, "optimize.optimizer")
+        return MultiStartOptimizer(n_starts=self.n_starts, optimizer=local)
 
 
 @checked(frozen=True, config=SECTION)
@@ -205,7 +209,7 @@ def parse_settings(content: Mapping[str, Any]) -> Settings:
     """
     settings: Settings = validated(TypeAdapter(Settings), plain(content, ""), "", Settings)
     check_problem(settings.problem, settings.execution.executor)
-    spec = settings.fit.spec  # each is parsed here, so that a mistake shows before any work
+    spec, _ = settings.fit.spec, settings.optimize.multi_start  # parsed here, so that a mistake shows before any work
     known = [f.name for f in fields(spec)]
     if not settings.problem.is_offline and settings.collect.n_samples < 2 * settings.validate.folds:
         needed = f"2 * validate.folds = {2 * settings.validate.folds}"

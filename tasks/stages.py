@@ -211,7 +211,7 @@ def _refine(
     def rows(number: int, X: np.ndarray) -> Dataset:
         return evaluate(X, f"round-{number}", progress, sum(batches[:number]), sum(batches))
 
-    optimizer = workspace.settings.optimize.optimizer
+    optimizer = workspace.settings.optimize.multi_start
     try:
         return refine(fitted, dataset, rows, optimizer, batches=batches, seed=seed, calibration=calibration)
     except ConstraintFailed as error:

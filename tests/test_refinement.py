@@ -13,7 +13,6 @@ from tolerances import DESCENT
 from surrogate_core import Categorical, Dataset, Float, GPSurrogate, Integer, MultiStartOptimizer, SearchSpace
 from surrogate_core.acquisition import exploration_weights
 from surrogate_core.collection import design
-from surrogate_core.optimizers.multi_start import drawn_into
 from surrogate_core.refinement import APART, FRESH, Refinement, propose, refine
 from surrogate_core.sampling import sample
 
@@ -244,16 +243,6 @@ def test_constraints_are_met_by_every_proposal_and_their_boundary_is_reached() -
         best = found.X[found.best_index]
         close += bool(best[2] == 1 and best[:2].sum() > 1.9 and found.y.min() < 0.05)
     assert close >= 3
-
-
-def test_a_point_outside_is_drawn_to_the_boundary_on_its_way_in() -> None:
-    space = SearchSpace({"x": Float(0, 1), "y": Float(0, 1)}, ["x + y <= 1"])
-    inside, outside = np.array([[0.2, 0.2], [0.1, 0.1]]), np.array([[0.9, 0.9], [0.3, 0.3]])
-    moved = drawn_into(space, outside, inside)
-    assert moved[0] == pytest.approx([0.5, 0.5], abs=1e-6)
-    assert moved[1].tolist() == [0.3, 0.3]
-    assert space.is_feasible(moved).all()
-    assert drawn_into(space, outside[:1], outside[:1]).tolist() == outside[:1].tolist()
 
 
 def test_rounds_in_which_nothing_is_measured_leave_the_surrogate_as_it_is() -> None:

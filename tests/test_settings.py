@@ -28,8 +28,8 @@ KERNELS = "'matern52', 'matern32', 'matern12', 'rbf', 'matern' or 'auto'"
 def test_the_projects_own_settings_are_read() -> None:
     settings = load_settings(PARAMS)
     assert isinstance(settings.fit.spec, GPSurrogate)
-    assert isinstance(settings.optimize.optimizer, MultiStartOptimizer)
-    assert settings.optimize.optimizer.n_starts == settings.optimize.n_starts
+    assert isinstance(settings.optimize.multi_start, MultiStartOptimizer)
+    assert settings.optimize.multi_start.n_starts == settings.optimize.n_starts
     assert isinstance(settings.execution.spec, ExecutorSpec)
     assert settings.problem.search_space.names == tuple(settings.problem.space)
     settings.problem.black_box(ROOT, ROOT).check()

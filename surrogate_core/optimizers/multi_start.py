@@ -1,32 +1,36 @@
-"""Many starts at once through the surrogate's gradient: screened, and descended in one program."""
+"""Many starts at once through the surrogate's gradient: screened, followed in one program, polished and ranked."""
 
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from scipy.spatial.distance import cdist
 
-from surrogate_core.acquisition import lower_confidence_bound
-from surrogate_core.optimizers.gradient_descent import Descent, GradientDescentOptimizer
-from surrogate_core.precision import float64
+from surrogate_core.optimizers.lbfgs import LBFGSOptimizer
+from surrogate_core.optimizers.local import LocalOptimizer
+from surrogate_core.optimizers.polish import valid
+from surrogate_core.optimizers.search import Aim, Ends, descend
 from surrogate_core.sampling import feasible_sample
-from surrogate_core.space import SearchSpace
-from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
+from surrogate_core.surrogates.base import FittedSurrogate
 
-BISECTIONS = 30
+if TYPE_CHECKING:
+    from surrogate_core.optimizers.result import OptimizationResult
+
+NEAR = 0.05  # standard deviation of perturbations in unit-cube units
 
 
 @dataclass(frozen=True)
 class MultiStartOptimizer:
-    """Descends from the best of many points and ranks where the descents end.
+    """Follows the gradient from the best of many points and ranks where that leads.
+
+    Points are Sobol's, the best rows of the data, and perturbations of these. Half of the starts are the best of all,
+    the others those that are farthest from any better point (as in multi-level single linkage: Rinnooy Kan & Timmer
+    1987, Math. Program. 39, 57), so that each well has one.
 
     Args:
-        n_starts: descents for each degree of exploration.
-        n_screened: Sobol points among which the starts are chosen, beside the rows of the data.
-        descent: the optimizer that each start follows.
+        n_starts: for each goal.
+        n_screened: Sobol points among which starts are chosen.
+        optimizer: by which each start is followed.
 
     Raises:
         ValueError: a value is out of its range.
@@ -35,7 +39,7 @@ class MultiStartOptimizer:
     kind: ClassVar[str] = "multi_start"
     n_starts: int = 16
     n_screened: int = 512
-    descent: GradientDescentOptimizer = field(default_factory=GradientDescentOptimizer)
+    optimizer: LocalOptimizer = field(default_factory=LBFGSOptimizer)
 
     def __post_init__(self) -> None:
         if self.n_starts < 1:
@@ -43,77 +47,55 @@ class MultiStartOptimizer:
         if self.n_screened < self.n_starts:
             raise ValueError(f"n_screened: expected an integer >= n_starts = {self.n_starts}, got {self.n_screened!r}")
 
-    @float64
-    def candidates(self, fitted: FittedSurrogate, kappas: np.ndarray, rows: np.ndarray, seed: int) -> list[np.ndarray]:
-        """Points worth evaluating by mean - kappa std, for each kappa, the best first.
+    def search(self, aim: Aim, rows: np.ndarray, seed: int) -> tuple[list[Ends], np.ndarray]:
+        """Where the starts of each goal end, and the points that were screened.
 
         Args:
-            fitted: the surrogate.
-            kappas: (q,) degrees of exploration.
-            rows: (k, d) unit-cube points worth starting from, such as the best of the data.
-            seed: of the screened Sobol points.
+            aim: what is minimized.
+            rows: (k, d) unit-cube points worth starting from, such as the best of the data, the best first.
+            seed: of the screened points.
 
         Returns:
-            q arrays of unit-cube points: the ends of the descents, then the screened points, each by value. With
-            constraints, those of them that meet these, and an end that does not drawn back to where it does.
+            G results, and (G, m, d) valid points, the best first.
         """
-        space = fitted.space
+        n_goals = len(aim.goals)
+        screened = self._screened(aim, rows, seed)
+        of = np.repeat(np.arange(n_goals), len(screened))
+        values = aim.values(np.tile(screened, (n_goals, 1)), of).reshape(n_goals, -1)
+        order = np.argsort(values, axis=1, kind="stable")
+        starts = np.stack([screened[self._chosen(screened, best_first)] for best_first in order])
+        return descend(aim, self.optimizer, starts, screened, seed), screened[order]
+
+    def optimize(
+        self, surrogate: FittedSurrogate, x0: Any = None, bounds: Any = None, **how: Any
+    ) -> "OptimizationResult":
+        """Minimizes on the surrogate from many starts; see `surrogate_core.optimizers.optimize.optimize`."""
+        from surrogate_core.optimizers.optimize import optimize  # it needs all optimizers
+
+        return optimize(self, surrogate, x0, bounds, **how)
+
+    def _screened(self, aim: Aim, rows: np.ndarray, seed: int) -> np.ndarray:
+        """Sobol points, rows, and perturbations of rows, (m, d): valid, within the box, and of a fixed number."""
+        space, generator = aim.fitted.space, np.random.default_rng(seed)
+        low, high = aim.box.T
         drawn = feasible_sample(space, "sobol", self.n_screened, seed)
-        screened = np.concatenate([np.resize(drawn if len(drawn) else rows, (self.n_screened, space.n_dims)), rows])
-        descents, order = _descents(self, fitted.spec.traced, fitted.state, screened, kappas)
-        ends = list(np.asarray(descents.U))
-        if space.constraints:
-            drawn_back = [drawn_into(space, points, screened) for points in ends]
-            values = _values(fitted.spec.traced, fitted.state, np.stack(drawn_back), kappas)
-            ends = [points[by] for points, by in zip(drawn_back, np.argsort(values, axis=1), strict=True)]
-        return [np.concatenate([points, screened[by]]) for points, by in zip(ends, order, strict=True)]
+        drawn = np.resize(drawn if len(drawn) else rows, (self.n_screened, space.n_dims))
+        near = np.resize(rows, (self.n_starts, space.n_dims)) if len(rows) else rows
+        near = near + NEAR * generator.standard_normal(near.shape)
+        return valid(
+            space, np.concatenate([low + drawn * (high - low), np.clip(rows, low, high), np.clip(near, low, high)])
+        )
 
+    def _chosen(self, points: np.ndarray, best_first: np.ndarray) -> np.ndarray:
+        """Places of the starts among points: the best, then the others that are farthest from any better one.
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _descents(
-    optimizer: MultiStartOptimizer, spec: Surrogate, state: Any, screened: Array, kappas: Array
-) -> tuple[Descent, Array]:
-    def objective(u: Array, kappa: Array) -> Array:
-        return lower_confidence_bound(spec, state, u, kappa)
-
-    def for_one(kappa: Array) -> tuple[Descent, Array]:
-        values = jax.vmap(objective, in_axes=(0, None))(screened, kappa)
-        by_value = jnp.argsort(values)
-        ends = optimizer.descent.descend(objective, screened[by_value[: optimizer.n_starts]], kappa)
-        best_first = jnp.argsort(ends.values)
-        return jax.tree.map(lambda leaf: leaf[best_first], ends), by_value
-
-    return jax.vmap(for_one)(kappas)
-
-
-@partial(jax.jit, static_argnums=0)
-def _values(spec: Surrogate, state: Any, U: Array, kappas: Array) -> Array:
-    def of_one(points: Array, kappa: Array) -> Array:
-        return jax.vmap(lambda u: lower_confidence_bound(spec, state, u, kappa))(points)
-
-    return jax.vmap(of_one)(U, kappas)
-
-
-def drawn_into(space: SearchSpace, points: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Unit-cube points, (n, d), each moved towards the nearest of the others that meets the constraints until it does.
-
-    Known constraints may be any function, so the boundary between the two is found by bisection. Where none of the
-    others, (m, d), meets them, the points stay.
-    """
-    inside = others[space.is_feasible(space.decode(others))]
-    moved = points.copy()
-    out = np.flatnonzero(~space.is_feasible(space.decode(points)))
-    if len(inside) == 0 or len(out) == 0:
-        return moved
-    apart = np.linalg.norm(points[out, None] - inside[None], axis=-1)
-    anchors = inside[np.argmin(apart, axis=1)]
-    low, high = np.zeros(len(out)), np.ones(len(out))
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        meets = space.is_feasible(space.decode(anchors + middle[:, None] * (points[out] - anchors)))
-        low, high = np.where(meets, middle, low), np.where(meets, high, middle)
-    moved[out] = anchors + low[:, None] * (points[out] - anchors)
-    return moved
+        Where a function has several minima, each has a point near it without a better one nearby.
+        """
+        half = (self.n_starts + 1) // 2
+        apart = cdist(points[best_first], points[best_first])
+        apart[np.triu_indices(len(points))] = np.inf  # what is no better does not count
+        alone = half + np.argsort(-apart.min(axis=1)[half:], kind="stable")[: self.n_starts - half]
+        return np.concatenate([best_first[:half], best_first[alone]])
 
 
 def distinct(points: np.ndarray, others: np.ndarray, distance: float) -> np.ndarray:

@@ -1,0 +1,90 @@
+"""What an optimizer returns."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from surrogate_core.optimizers.loop import Paths
+from surrogate_core.optimizers.status import Status
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """How the start that came to the result went, an entry for each evaluation of the surrogate.
+
+    Args:
+        fun: (T,) what was minimized, NaN where it was not finite.
+        rate: (T,) what the step there was of: the learning rate, the part of a step, or the radius; NaN at the start.
+        accepted: (T,) whether the step was taken.
+        x: (T, d) in the problem's units; none, (T, 0), where paths are many and long.
+        measured: (T,) what the true function said, NaN where it was not called; None where there is none.
+        why: of each step, with a true function, why it was taken or not.
+    """
+
+    fun: np.ndarray
+    rate: np.ndarray
+    accepted: np.ndarray
+    x: np.ndarray
+    measured: np.ndarray | None = None
+    why: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Optimum:
+    """One of several distinct designs that starts came to.
+
+    Args:
+        x: (d,) in the problem's units.
+        value: of what was minimized, in its own units.
+        predicted, uncertainty: mean and standard deviation of the surrogate, in the problem's units.
+        n_starts: how many came to it.
+    """
+
+    x: np.ndarray
+    value: float
+    predicted: float
+    uncertainty: float
+    n_starts: int
+
+
+@dataclass(frozen=True, eq=False)
+class OptimizationResult:
+    """A design, and how it was come by; `x`, `fun`, `success`, `nit` and `nfev` as in scipy.
+
+    Args:
+        x: (d,) a valid design in the problem's units.
+        fun: the surrogate's prediction there, or what the true function said where it was called, in the problem's
+            units.
+        success: whether the start that came to it ended at what is taken for a minimum, and known constraints are met.
+        status: why that start ended, a `Status`.
+        message: the same in words.
+        nit, nfev: iterations and evaluations of the surrogate, of all starts.
+        trajectory: of the start that came to it.
+        optima: distinct designs that starts came to, the best, which is `x`, first.
+        violation: by how much known constraints are not met; 0 where they are.
+        metadata: what else is known, by name.
+    """
+
+    x: np.ndarray
+    fun: float
+    success: bool
+    status: Status
+    message: str
+    nit: int
+    nfev: int
+    trajectory: Trajectory
+    optima: tuple[Optimum, ...] = ()
+    violation: float = 0.0
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    paths: Paths | None = field(default=None, repr=False)
+
+    @property
+    def n_starts(self) -> int:
+        return sum(optimum.n_starts for optimum in self.optima)
+
+    @property
+    def agreement(self) -> float:
+        """Which part of the starts came to `x`, to within the distance of distinct optima."""
+        return self.optima[0].n_starts / self.n_starts if self.optima else 1.0

@@ -1,0 +1,170 @@
+"""A trust region in which the surrogate is the model and the true function decides.
+
+Each step goes to where the goal is least within the radius. Of the measured reduction, the part that the surrogate had
+foretold says whether the step stands, and whether the region grows or shrinks; steps between two measurements are taken
+on the surrogate's word, and taken back together where it does not hold.
+
+Source: Alexandrov, Dennis, Lewis & Torczon (1998), "A trust-region framework for managing the use of approximation
+models in optimization", Structural Optimization 15, 16, section 3.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from surrogate_core.acquisition import Goal, Name
+from surrogate_core.dataset import Dataset
+from surrogate_core.optimizers.lbfgs import LBFGSOptimizer
+from surrogate_core.optimizers.optimize import points_of, rows_of, unit_box
+from surrogate_core.optimizers.result import OptimizationResult, Trajectory
+from surrogate_core.optimizers.search import Aim, descend
+from surrogate_core.optimizers.status import Status
+from surrogate_core.optimizers.trust_region import AT_EDGE, BAD, GOOD, TrustRegionOptimizer
+from surrogate_core.sampling import sample
+from surrogate_core.surrogates.base import FittedSurrogate
+
+N_STARTS = 8  # within the region, one of them where it is
+LEAST_RADIUS = 1e-5  # in unit-cube units
+
+
+class Step(NamedTuple):
+    """One row of the trajectory; `measured` is NaN where the true function was not called or gave no value."""
+
+    x: np.ndarray
+    predicted: float
+    measured: float
+    radius: float
+    accepted: bool
+    why: str
+
+
+def optimize_verified(
+    optimizer: TrustRegionOptimizer,
+    fitted: FittedSurrogate,
+    x0: Any,
+    bounds: Any,
+    true_function: Callable[[np.ndarray], float],
+    dataset: Dataset | None,
+    goal: Goal | Name = "mean",
+    seed: int = 0,
+) -> OptimizationResult:
+    """Minimizes the true function with as few calls as may be; see `TrustRegionOptimizer.optimize`.
+
+    Ctrl-C ends it with what had been measured.
+    """
+    if optimizer.refit and dataset is None:
+        raise ValueError("dataset: expected what the surrogate was fitted to, as refit is true, got none")
+    space, goal = fitted.space, goal if isinstance(goal, Goal) else Goal(goal)
+    box = unit_box(space, bounds)
+    given = points_of(space, x0, box)
+    here = (given if len(given) else rows_of(fitted, box))[0]
+    steps: list[Step] = []
+    key, n_calls, status = jax.random.key(seed), 0, Status.MAX_ITERATIONS
+
+    def measure(u: np.ndarray) -> tuple[float, str]:
+        nonlocal fitted, dataset, n_calls
+        x = space.decode(u)
+        n_calls += 1
+        try:
+            value, failed = float(true_function(x)), ""
+        except Exception as error:  # noqa: BLE001 # a black box may raise anything
+            value, failed = math.nan, f"{type(error).__name__}: {error}"
+        if not math.isfinite(value):
+            return math.nan, failed or f"the true function gave {value}"
+        if optimizer.refit and dataset is not None:
+            dataset = dataset.append(Dataset(x[None], np.array([value]), space))
+            fitted = fitted.asked.fit(dataset, jax.random.fold_in(key, n_calls), fitted)
+        return value, ""
+
+    try:
+        foretold = _predicted(fitted, here)
+        value, failed = measure(here)
+        steps.append(Step(space.decode(here), foretold, value, math.nan, not failed, failed or "the start"))
+        if failed:
+            return _result(fitted, steps, n_calls, Status.NOT_FINITE, dataset)
+        firm, radius, n_unchecked = here, optimizer.initial_radius, 0  # firm: where `value` was measured
+        for number in range(optimizer.max_iterations):
+            region = np.column_stack([np.maximum(box[:, 0], here - radius), np.minimum(box[:, 1], here + radius)])
+            there = _least(fitted, goal, here, region, seed + number)
+            foretold, promised = _predicted(fitted, there), _predicted(fitted, firm) - _predicted(fitted, there)
+            length = float(np.abs(there - firm).max())
+            if length == 0 or promised <= 0:
+                radius *= BAD
+                steps.append(Step(space.decode(there), foretold, math.nan, radius, False, "nothing better is promised"))
+                if radius < LEAST_RADIUS:
+                    status = Status.RADIUS_TOO_SMALL
+                    break
+                continue
+            n_unchecked += 1
+            if n_unchecked < optimizer.validate_every:
+                here = there
+                steps.append(Step(space.decode(there), foretold, math.nan, radius, True, "on the surrogate's word"))
+                continue
+            if n_calls >= optimizer.max_evaluations:
+                status = Status.MAX_EVALUATIONS
+                break
+            measured, failed = measure(there)
+            n_unchecked = 0
+            ratio = (value - measured) / promised if not failed else -math.inf
+            accepted = ratio > optimizer.eta
+            told = failed or f"{ratio:.2f} of the promised reduction"
+            steps.append(Step(space.decode(there), foretold, measured, radius, accepted, told))
+            if accepted:
+                firm, value = there, measured
+            here = firm
+            if ratio < BAD:
+                radius = min(radius, length) * (BAD if failed or ratio < 0 else 0.5)
+            elif ratio > GOOD and length > AT_EDGE * radius:
+                radius = min(2 * radius, optimizer.max_radius)
+            if radius < LEAST_RADIUS:
+                status = Status.RADIUS_TOO_SMALL
+                break
+    except KeyboardInterrupt:
+        if not steps:
+            raise
+        status = Status.INTERRUPTED
+    return _result(fitted, steps, n_calls, status, dataset)
+
+
+def _least(fitted: FittedSurrogate, goal: Goal, here: np.ndarray, region: np.ndarray, seed: int) -> np.ndarray:
+    """(d,) where the goal is least within the region."""
+    others = region[:, 0] + sample("sobol", N_STARTS - 1, len(here), seed) * (region[:, 1] - region[:, 0])
+    starts = np.concatenate([here[None], others])
+    aim = Aim(fitted, goal.form, [goal.weights(fitted)], region)
+    (ends,) = descend(aim, LBFGSOptimizer(), starts[None], starts, seed)
+    return np.asarray(ends.U[0])
+
+
+def _predicted(fitted: FittedSurrogate, u: np.ndarray) -> float:
+    return float(fitted.predict(fitted.space.decode(u)))
+
+
+def _result(
+    fitted: FittedSurrogate, steps: list[Step], n_calls: int, status: Status, dataset: Dataset | None
+) -> OptimizationResult:
+    measured = np.array([step.measured for step in steps])
+    best = int(np.nanargmin(measured)) if np.isfinite(measured).any() else 0
+    space, x = fitted.space, steps[best].x
+    violation = max(0.0, float(space.violation(x)))
+    return OptimizationResult(
+        x=x,
+        fun=float(measured[best]),
+        success=status.is_success and violation == 0,
+        status=status,
+        message=status.message,
+        nit=len(steps) - 1,
+        nfev=n_calls,
+        trajectory=Trajectory(
+            fun=np.array([step.predicted for step in steps]),
+            rate=np.array([step.radius for step in steps]),
+            accepted=np.array([step.accepted for step in steps]),
+            x=np.array([step.x for step in steps]),
+            measured=measured,
+            why=tuple(step.why for step in steps),
+        ),
+        violation=violation,
+        metadata={"params": space.params(x), "surrogate": fitted, "dataset": dataset},
+    )
