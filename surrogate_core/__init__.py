@@ -19,6 +19,9 @@ _HOMES = {
     "LBFGSOptimizer": "optimizers.lbfgs",
     "TrustRegionOptimizer": "optimizers.trust_region",
     "MultiStartOptimizer": "optimizers.multi_start",
+    "SurrogateOptimizer": "facade",
+    "quick_optimize": "facade",
+    "tune_surrogate_hyperparameters": "facade",
 }
 __all__ = list(_HOMES)
 

@@ -95,7 +95,10 @@ class DataCollector:
         self, n_samples: int, sampling: Sampling = "sobol", seed: int = 0, on_progress: Progress | None = None
     ) -> Dataset:
         """Evaluates the function at the points of a design; a call that fails is a row with its reason."""
-        X = design(self.space, sampling, n_samples, seed)
+        return self.evaluate(design(self.space, sampling, n_samples, seed), on_progress)
+
+    def evaluate(self, X: np.ndarray, on_progress: Progress | None = None) -> Dataset:
+        """Evaluates the function at points, (n, d), in the problem's units."""
         if self._keywords:
             check_signature(self.function, self.space.names, getattr(self.function, "__name__", "function"))
         call = partial(call_with, self.function) if self._keywords else self.function

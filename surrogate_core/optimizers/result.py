@@ -74,8 +74,8 @@ class OptimizationResult:
     message: str
     nit: int
     nfev: int
-    trajectory: Trajectory
-    optima: tuple[Optimum, ...] = ()
+    trajectory: Trajectory = field(repr=False)
+    optima: tuple[Optimum, ...] = field(default=(), repr=False)
     violation: float = 0.0
     metadata: Mapping[str, Any] = field(default_factory=dict)
     paths: Paths | None = field(default=None, repr=False)
