@@ -2,10 +2,10 @@
 
 import sys
 
-from benchmarks import coating, degenerate, gates, optimizers, surrogates
+from benchmarks import coating, degenerate, gates, offline, optimizers, surrogates
 
 if __name__ == "__main__":
-    for benchmark in (degenerate, gates, coating):
+    for benchmark in (degenerate, gates, coating, offline):
         benchmark.main()
         print()
     optimizers.main(sys.argv[1:])

@@ -19,6 +19,7 @@ _HOMES = {
     "LBFGSOptimizer": "optimizers.lbfgs",
     "TrustRegionOptimizer": "optimizers.trust_region",
     "MultiStartOptimizer": "optimizers.multi_start",
+    "recommend": "offline",
     "SurrogateOptimizer": "facade",
     "quick_optimize": "facade",
     "tune_surrogate_hyperparameters": "facade",
