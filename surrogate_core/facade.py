@@ -24,6 +24,7 @@ from surrogate_core.surrogates.files import SURROGATES
 from surrogate_core.validation.cross_validation import cross_validate
 from surrogate_core.validation.held_out import HeldOut
 
+METRICS = ("r2", "rmse", "mae", "nlpd", "crps", "coverage_50", "coverage_90", "coverage_95", "miscalibration_area")
 Bounds = Sequence[tuple[float, float]] | SearchSpace
 
 
@@ -72,6 +73,7 @@ class SurrogateOptimizer:
         self.surrogate: Any = make_surrogate(surrogate_type, self.surrogate_params)
         self.optimizer: AnyOptimizer = make_optimizer(optimizer_type, self.optimizer_params)
         self.training_data: Dataset | None = None
+        self._asked: Any = None
         self._fitted: Any = None
 
     @property
@@ -86,13 +88,14 @@ class SurrogateOptimizer:
         Raises:
             ValueError: the data does not suit the surrogate.
         """
-        asked = self.surrogate.asked if isinstance(self.surrogate, FittedSurrogate) else self.surrogate
+        asked = self._asked if self._fitted is not None and self.surrogate is self._fitted else self.surrogate
+        asked = asked.asked if isinstance(asked, FittedSurrogate) else asked
         if isinstance(asked, Surrogate):
             self.surrogate = asked.fit(data, jax.random.key(self.seed))
         else:
             made = asked.fit(data)
             self.surrogate = made if hasattr(made, "predict") else asked
-        self._fitted, self.training_data = self.surrogate, data
+        self._asked, self._fitted, self.training_data = asked, self.surrogate, data
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -113,10 +116,12 @@ class SurrogateOptimizer:
     def optimize(self, x0: Any = None, bounds: Any = None, **how: Any) -> Any:
         """What the optimizer finds on the surrogate; see `surrogate_core.optimizers.optimize.optimize`."""
         self._check_fitted()
-        if bounds is None and not isinstance(self.surrogate, FittedSurrogate):
-            bounds = self._space.bounds
         if isinstance(self.optimizer, LocalOptimizer | MultiStartOptimizer):
             how = {"seed": self.seed, **how}
+            if not isinstance(self.surrogate, FittedSurrogate):
+                how = {"space": self._space, **how}
+        elif bounds is None:
+            bounds = self._space.bounds
         return self.optimizer.optimize(self.surrogate, x0, bounds, **how)
 
     def validate(self, function: Callable[..., Any], n_samples: int = 64, seed: int = 1000) -> dict[str, float]:
@@ -194,10 +199,10 @@ def quick_optimize(
     if n_samples < 3:
         raise ValueError(f"n_samples: expected an integer >= 3, got {n_samples!r}")
     collector = DataCollector(function, bounds, executor)
+    workflow = SurrogateOptimizer(surrogate_type, surrogate_params, optimizer_type, optimizer_params, seed)
     data = collector.collect(n_samples - 1, sampling, seed)
     if data.ok.n_samples == 0:
         raise ValueError(f"function: expected values, got none of {data.n_samples}: {data.reason[0]}")
-    workflow = SurrogateOptimizer(surrogate_type, surrogate_params, optimizer_type, optimizer_params, seed)
     found = workflow.fit_surrogate(data).optimize()
     rows = collector.evaluate(np.asarray(found.x)[None])
     measured, best = float(rows.y[0]), data.best_index
@@ -208,7 +213,8 @@ def quick_optimize(
     why = f"promised {found.fun:.4g}, measured {measured:.4g}" if rows.status[0] == "ok" else rows.reason[0]
     metadata["params"] = data.space.params(data.X[best])
     message = f"the best sample stays: of the design that was found, {why}"
-    return replace(found, x=data.X[best], fun=float(data.y[best]), message=message, metadata=metadata)
+    kept = {"x": data.X[best], "fun": float(data.y[best]), "optima": (), "violation": 0.0}
+    return replace(found, **kept, message=message, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -251,8 +257,10 @@ def tune_surrogate_hyperparameters(
     Raises:
         ValueError: the grid is empty, every candidate failed, or there is no such metric.
     """
-    if not param_grid or not all(len(values) for values in param_grid.values()):
+    if not param_grid or not all(isinstance(values, list | tuple) and values for values in param_grid.values()):
         raise ValueError(f"param_grid: expected names with lists of values, got {dict(param_grid)!r}")
+    if metric not in METRICS:
+        raise ValueError(f"metric: expected one of {', '.join(METRICS)}, got {metric!r}")
     data = DataCollector(function, bounds).collect(n_samples, sampling, seed)
     sign = -1.0 if metric == "r2" or metric.startswith("coverage") else 1.0
     tried: list[Candidate] = []
@@ -263,12 +271,7 @@ def tune_surrogate_hyperparameters(
             spec = make_surrogate(surrogate_type, params)
             spec.fit(data, jax.random.key(seed))
             took = time.perf_counter() - began
-            metrics = cross_validate(spec, data, folds, seed).metrics
-            if metric not in metrics:
-                raise KeyError(metric)
-            candidate = Candidate(params, metrics[metric], took)
-        except KeyError as error:
-            raise ValueError(f"metric: expected one of {', '.join(metrics)}, got {metric!r}") from error
+            candidate = Candidate(params, cross_validate(spec, data, folds, seed).metrics[metric], took)
         except ValueError as error:
             candidate = Candidate(params, None, time.perf_counter() - began, str(error))
         tried.append(candidate)

@@ -226,3 +226,38 @@ def test_tuning_records_every_candidate_and_passes_over_those_that_fail() -> Non
 def test_what_cannot_be_done_is_told(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_surrogate_of_ones_own_keeps_to_the_space() -> None:
+    space = SearchSpace({"a": Float(0, 1), "kind": Categorical(["p", "q"])}, ["a >= 0.25"])
+    calls = []
+
+    def function(a: float, kind: str) -> float:
+        calls.append((a, kind))
+        return a + (kind == "p")
+
+    found = quick_optimize(function, space, 24, surrogate_type="test_facade:Nearest", optimizer_params={"n_starts": 3})
+    assert all(a >= 0.25 for a, _ in calls)
+    assert found.metadata["params"].keys() == {"a", "kind"}
+    assert found.metadata["params"]["kind"] == "q"
+
+
+def test_a_workflow_that_cannot_be_made_calls_nothing() -> None:
+    calls: list[Any] = []
+    with pytest.raises(ValueError, match="optimizer_type"):
+        quick_optimize(calls.append, BOUNDS, 8, optimizer_type="lbgfs")
+    assert not calls
+
+
+def test_a_surrogate_whose_fit_is_another_object_is_fitted_again() -> None:
+    class Maker:
+        def fit(self, dataset: Dataset) -> Nearest:
+            made = Nearest()
+            made.fit(dataset)
+            return made
+
+    workflow = SurrogateOptimizer()
+    workflow.surrogate = Maker()
+    for n in (16, 32):
+        workflow.fit_surrogate(collect_data(bowl, n, BOUNDS))
+        assert len(workflow.surrogate.y) == n

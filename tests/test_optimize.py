@@ -366,3 +366,33 @@ def test_a_users_own_optimizer_plugs_in_by_its_name() -> None:
 def test_an_optimizer_that_cannot_be_made_is_told(kind: str, params: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_optimizer(kind, params)
+
+
+def test_a_walk_over_steps_goes_as_far_as_it_must() -> None:
+    class Steps:
+        space = SearchSpace({"n": Integer(0, 60), "k": Categorical(["p", "q"])})
+
+        def predict(self, X: np.ndarray) -> np.ndarray:
+            return np.asarray((X[:, 0] - 7) ** 2 + X[:, 1])
+
+    found = LBFGSOptimizer().optimize(Steps(), [60, 1])
+    assert found.x.tolist() == [7, 0]
+    many = MultiStartOptimizer(n_starts=3).optimize(Steps(), executor=ExecutorSpec("serial"))
+    assert many.x.tolist() == [7, 0]
+    assert many.n_starts == 3
+
+
+def test_the_bounds_of_a_space_are_bounds() -> None:
+    space = SearchSpace({"a": Integer(0, 10, step=3), "b": Float(0, 1, step=0.3), "c": Float(0, 1)})
+    X = space.decode(sample("sobol", 24, 3, 0))
+    fitted = GPSurrogate(n_starts=1).fit(Dataset(X, X.sum(axis=1), space))
+    assert SEARCH.optimize(fitted, bounds=space.bounds).x == pytest.approx([0, 0, 0])
+
+
+def test_a_start_that_meets_the_constraints_is_one_to_return_to() -> None:
+    space = SearchSpace({"a": Float(0, 1), "b": Float(0, 1)}, ["a - b <= 0.01", "b - a <= 0.01"])
+    X = sample("random", 24, 2, 0)
+    fitted = GPSurrogate(n_starts=1).fit(Dataset(X, (X[:, 0] - 0.9) ** 2 + X[:, 1], space))
+    found = LBFGSOptimizer().optimize(fitted, [0.92, 0.92], [(0.9, 0.95), (0, 1)])
+    assert found.violation == 0
+    assert space.is_feasible(found.x)

@@ -313,3 +313,24 @@ def test_following_switches_nothing_on() -> None:
     descent(LBFGSOptimizer(), [[0.5, 0.5]])
     assert not jax.config.jax_enable_x64
     assert jnp.zeros(1).dtype == jnp.float32
+
+
+def test_no_end_that_is_taken_for_a_minimum_has_a_slope() -> None:
+    """Also where a variable at its bound is pushed out by the curvature of others."""
+
+    def wavy(u: jax.Array, H: jax.Array, _: Any) -> jax.Array:
+        return (u - 0.4) @ H @ (u - 0.4) / 2 + 0.3 * jnp.sum(jnp.cos(9 * u))
+
+    A = np.random.default_rng(0).standard_normal((6, 6))
+    starts = sample("random", 300, 6, 1)
+    for optimizer in SECOND_ORDER:
+        found = follow(optimizer, wavy, starts, A @ A.T * 5)
+        assert (found.status <= Status.NO_IMPROVEMENT).mean() > 0.98
+        stalled = found.status == Status.STALLED
+        assert (found.slopes[stalled] < 1e-3).all()
+
+
+def test_a_descent_that_steps_to_where_there_is_no_value_has_not_converged() -> None:
+    found = follow(GradientDescentOptimizer(), lambda u, _, __: jnp.where(u[0] > 0.6, jnp.nan, -u[0]), [[0.3]])
+    assert found.status.tolist() == [Status.NOT_FINITE]
+    assert 0.55 < found.U[0, 0] <= 0.6

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from surrogate_core import Dataset, GPSurrogate, SearchSpace, TrustRegionOptimizer
+from surrogate_core import Categorical, Dataset, GPSurrogate, Integer, SearchSpace, TrustRegionOptimizer
 from surrogate_core.optimizers.result import OptimizationResult
 from surrogate_core.optimizers.status import Status
 from surrogate_core.sampling import sample
@@ -156,3 +156,16 @@ def test_learning_without_a_dataset_is_told() -> None:
 def test_a_value_out_of_range_is_told(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}: expected an integer >= 1, got 0"):
         TrustRegionOptimizer(**{name: 0})
+
+
+def test_steps_and_choices_are_within_reach_however_small_the_region() -> None:
+    space = SearchSpace({"k": Categorical(["p", "q"]), "n": Integer(0, 4)})
+    X = np.array([[k, n] for k in (0, 1) for n in range(5)], dtype=float)
+
+    def function(x: np.ndarray) -> float:
+        return float((x[1] - 2) ** 2 + 3 * (x[0] == 0))
+
+    dataset = Dataset(X, np.array([function(x) for x in X]), space)
+    fitted = GPSurrogate(n_starts=2).fit(dataset)
+    found = TrustRegionOptimizer(refit=False).optimize(fitted, [0, 4], true_function=function)
+    assert found.x.tolist() == [1, 2]

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from surrogate_core.optimizers.local import Box, LocalOptimizer, Move, Point
+from surrogate_core.optimizers.local import Box, LocalOptimizer, Move, Point, check_count
 from surrogate_core.optimizers.status import Status
 
 SUFFICIENT = 1e-4  # part of the decrease that the slope foretells
@@ -26,6 +26,7 @@ CURVED = 1e-10  # s'y / y'y above which a pair is kept
 FIRST = 0.1  # length of the longest first step, in parts of the cube's side
 LONGEST_CUT, SHORTEST_CUT = 0.5, 0.1
 MAX_CUTS = 20
+STEEP = 1e-4  # projected gradient at which no step is too small to be worth another
 ROUNDING = 1e-14  # of values, relative to their size or to 1
 
 
@@ -58,8 +59,7 @@ class LBFGSOptimizer(LocalOptimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.n_pairs < 1:
-            raise ValueError(f"n_pairs: expected an integer >= 1, got {self.n_pairs!r}")
+        check_count("n_pairs", self.n_pairs)
         if not self.min_reduction >= 0:
             raise ValueError(f"min_reduction: expected a number >= 0, got {self.min_reduction!r}")
 
@@ -92,11 +92,12 @@ class LBFGSOptimizer(LocalOptimizer):
             y=jnp.where(learns, jnp.roll(memory.y, -1, axis=0).at[-1].set(y), memory.y),
         )
         at = Point(*(jnp.where(accepted, new, old) for new, old in zip(trial, point, strict=True)))
-        # Where a search fails, what the pairs tell is wrong: once more without them, and straight down.
+        # Where a search fails, or ends on a slope, what the pairs tell is wrong: once more without them, straight down.
         n_cuts = jnp.where(accepted, 0, memory.n_cuts + 1)
         has_pairs = (kept.y != 0).any()
         gives_up = n_cuts > MAX_CUTS
-        forgets = gives_up & has_pairs
+        is_steep = jnp.abs(box.clip(at.u - at.gradient) - at.u).max() > STEEP
+        forgets = (gives_up | has_stalled & is_steep) & has_pairs
         kept = kept._replace(s=jnp.where(forgets, 0.0, kept.s), y=jnp.where(forgets, 0.0, kept.y))
 
         newly = accepted | forgets
@@ -106,7 +107,7 @@ class LBFGSOptimizer(LocalOptimizer):
         cut = jnp.clip(cut, SHORTEST_CUT, LONGEST_CUT)
         part = jnp.where(newly, 1.0, memory.part * cut)
         status = jnp.where(gives_up & ~has_pairs, Status.LINE_SEARCH_FAILED, Status.RUNNING)
-        status = jnp.where(has_stalled, Status.STALLED, status)
+        status = jnp.where(has_stalled & ~forgets, Status.STALLED, status)
         after = Memory(kept.s, kept.y, jnp.where(forgets, 0, n_cuts), direction, part)
         return Move(at, at.u + part * direction, after, part, accepted, status)
 
@@ -119,9 +120,8 @@ def _direction(memory: Memory, at: Point, box: Box) -> Array:
     p = -_times_inverse_curvature(s, y, g)
     p = jnp.where(p @ g < 0, p, -g)
     cut_off = box.clip(at.u + p) - at.u
-    room = jnp.where(p > 0, box.high - at.u, at.u - box.low)
-    part = jnp.min(jnp.where(p != 0, room / jnp.where(p != 0, jnp.abs(p), 1.0), jnp.inf))
-    return jnp.where(cut_off @ g < 0, cut_off, jnp.minimum(part, 1.0) * p)
+    steepest = box.clip(at.u - FIRST / jnp.maximum(jnp.abs(g).max(), FIRST) * g) - at.u
+    return jnp.where(cut_off @ g < 0, cut_off, steepest)
 
 
 def _times_inverse_curvature(s: Array, y: Array, g: Array) -> Array:

@@ -73,10 +73,9 @@ class LocalOptimizer(ABC):
     min_improvement: float = 1e-6
 
     def __post_init__(self) -> None:
-        if self.max_iterations < 1:
-            raise ValueError(f"max_iterations: expected an integer >= 1, got {self.max_iterations!r}")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"patience: expected an integer >= 1 or none, got {self.patience!r}")
+        check_count("max_iterations", self.max_iterations)
+        if self.patience is not None:
+            check_count("patience", self.patience, " or none")
         for name in ("tolerance", "min_improvement"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: expected a number >= 0, got {getattr(self, name)!r}")
@@ -108,3 +107,9 @@ class LocalOptimizer(ABC):
         from surrogate_core.optimizers.optimize import optimize  # it needs all optimizers
 
         return optimize(self, surrogate, x0, bounds, **how)
+
+
+def check_count(name: str, value: Any, or_else: str = "") -> None:
+    """Raises a ValueError if a value is no integer of at least 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}: expected an integer >= 1{or_else}, got {value!r}")

@@ -204,7 +204,7 @@ def _turn(
     since = jnp.where(improves, 0, lane.since + accepted)
     ends = [
         ((lane.n_evaluations == 0) & ~is_finite, Status.NOT_FINITE),
-        (accepted & (_slope(point, lane.box) <= optimizer.tolerance), Status.CONVERGED),
+        (accepted & is_finite & (_slope(point, lane.box) <= optimizer.tolerance), Status.CONVERGED),
         (status != Status.RUNNING, status),
         (since >= (optimizer.patience or np.iinfo(np.int32).max), Status.NO_IMPROVEMENT),
         ((n_iterations >= optimizer.max_iterations) | (n_evaluations >= optimizer.max_turns), Status.MAX_ITERATIONS),

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from surrogate_core.optimizers.lbfgs import LBFGSOptimizer
-from surrogate_core.optimizers.local import LocalOptimizer
+from surrogate_core.optimizers.local import LocalOptimizer, check_count
 from surrogate_core.optimizers.polish import valid
 from surrogate_core.optimizers.search import Aim, Ends, descend
 from surrogate_core.sampling import feasible_sample
@@ -42,9 +42,8 @@ class MultiStartOptimizer:
     optimizer: LocalOptimizer = field(default_factory=LBFGSOptimizer)
 
     def __post_init__(self) -> None:
-        if self.n_starts < 1:
-            raise ValueError(f"n_starts: expected an integer >= 1, got {self.n_starts!r}")
-        if self.n_screened < self.n_starts:
+        check_count("n_starts", self.n_starts)
+        if not isinstance(self.n_screened, int) or self.n_screened < self.n_starts:
             raise ValueError(f"n_screened: expected an integer >= n_starts = {self.n_starts}, got {self.n_screened!r}")
 
     def search(self, aim: Aim, rows: np.ndarray, seed: int) -> tuple[list[Ends], np.ndarray]:

@@ -13,7 +13,7 @@ from surrogate_core.optimizers.result import OptimizationResult, Optimum, Trajec
 from surrogate_core.optimizers.search import Aim, Ends, descend
 from surrogate_core.optimizers.status import Status
 from surrogate_core.optimizers.untraced import AnySurrogate, descend_untraced
-from surrogate_core.sampling import feasible_sample
+from surrogate_core.sampling import feasible_sample, sample
 from surrogate_core.space import SearchSpace
 from surrogate_core.surrogates.base import FittedSurrogate
 
@@ -30,6 +30,7 @@ def optimize(
     goal: Goal | Name = "mean",
     seed: int = 0,
     executor: ExecutorSpec | None = None,
+    space: SearchSpace | None = None,
 ) -> OptimizationResult:
     """Minimizes a goal on a surrogate.
 
@@ -43,13 +44,15 @@ def optimize(
         goal: what is minimized, or its name.
         seed: fixes every bit.
         executor: where starts are followed that cannot be traced; by default processes, or, of one start, this one.
+            Of the local optimizer only max_iterations and tolerance matter then.
+        space: of a surrogate that has none.
 
     Raises:
         ValueError: a shape or a bound does not fit.
     """
     goal = goal if isinstance(goal, Goal) else Goal(goal)
     if not isinstance(surrogate, FittedSurrogate):
-        return _untraced(optimizer, surrogate, x0, bounds, goal, seed, executor)
+        return _untraced(optimizer, surrogate, x0, bounds, goal, seed, executor, space)
     fitted, space = surrogate, surrogate.space
     box = unit_box(space, bounds)
     rows = rows_of(fitted, box)
@@ -58,7 +61,8 @@ def optimize(
     if isinstance(optimizer, MultiStartOptimizer):
         (ends,), _ = optimizer.search(aim, np.concatenate([given, rows])[:N_ROWS], seed)
     else:
-        (ends,) = descend(aim, optimizer, (given if len(given) else rows[:1])[None], rows, seed)
+        starts = given if len(given) else rows[:1]
+        (ends,) = descend(aim, optimizer, starts[None], np.concatenate([starts, rows]), seed)
     return _result(fitted, space, goal, ends)
 
 
@@ -70,8 +74,9 @@ def _untraced(
     goal: Goal,
     seed: int,
     executor: ExecutorSpec | None,
+    space: SearchSpace | None,
 ) -> OptimizationResult:
-    space = getattr(surrogate, "space", None)
+    space = getattr(surrogate, "space", space)
     if space is None:
         if bounds is None:
             raise ValueError("bounds: expected (low, high) of each variable, as the surrogate has no space, got none")
@@ -82,6 +87,8 @@ def _untraced(
     if isinstance(optimizer, MultiStartOptimizer):
         local, n_drawn = optimizer.optimizer, max(optimizer.n_starts - len(starts), 0)
         drawn = feasible_sample(space, "sobol", n_drawn, seed) if n_drawn else starts[:0]
+        if n_drawn and len(drawn) == 0:  # nothing meets the constraints
+            drawn = sample("sobol", n_drawn, space.n_dims, seed)
         starts = np.concatenate([starts[: optimizer.n_starts], box[:, 0] + drawn * (box[:, 1] - box[:, 0])])
     elif len(starts) == 0:
         raise ValueError("x0: expected a point to start from, as the surrogate tells of no data, got none")
@@ -180,7 +187,7 @@ def unit_box(space: SearchSpace, bounds: Any) -> np.ndarray:
         if not least <= low <= high <= most:
             raise ValueError(f"bounds: expected {least:g} <= low <= high <= {most:g} of {name}, got {low:g}, {high:g}")
     U = space.encode(edges.T).T
-    for name, given, met in zip(space.names, edges, space.decode(U.T).T, strict=True):
-        if not np.allclose(given, met):
+    for name, given, met, own in zip(space.names, edges, space.decode(U.T).T, space.bounds, strict=True):
+        if not (np.isclose(given, met) | (given == own)).all():
             raise ValueError(f"bounds: expected values of {name}, got {given[0]:g} and {given[1]:g}")
     return np.where(edges == space.bounds, [0.0, 1.0], U)

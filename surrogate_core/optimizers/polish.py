@@ -13,7 +13,7 @@ import numpy as np
 
 from surrogate_core.space import Categorical, SearchSpace
 
-MAX_ROUNDS = 30
+MAX_ROUNDS = 30  # with constraints; else until nothing is better
 N_AROUND = 128  # points tried around each in a round, where there are constraints
 WIDEST, NARROWER = 0.1, 0.7  # how far from it, in unit-cube units, and by which part less after each round
 BISECTIONS = 30
@@ -44,15 +44,15 @@ def polish(space: SearchSpace, U: np.ndarray, values: Values, follow: Follow, bo
     generator, discrete = np.random.default_rng(seed), _is_discrete(space)
     goes_around = bool(space.constraints) and not discrete.all()
     U, best = U.copy(), np.where(meets(space, U), values(U, np.arange(len(U))), np.inf)
-    on = np.arange(len(U))
-    for turn in range(MAX_ROUNDS):
+    on, turn = np.arange(len(U)), 0
+    while len(on) and (turn < MAX_ROUNDS or not goes_around):
         tried = _neighbours(space, U[on])
         if goes_around:
             tried = np.concatenate([tried, _around(U[on], tried, discrete, WIDEST * NARROWER**turn, generator)], axis=1)
         n = tried.shape[1]
-        if len(on) == 0 or n == 0:
+        if n == 0:
             break
-        points, of = np.clip(tried.reshape(-1, U.shape[1]), *box.T), np.repeat(on, n)
+        points, of = valid(space, np.clip(tried.reshape(-1, U.shape[1]), *box.T)), np.repeat(on, n)
         if not discrete.all() and not space.constraints:
             points = follow(points, of, np.where(discrete[:, None], points[:, :, None], box))
         found = values(points, of)
@@ -63,7 +63,7 @@ def polish(space: SearchSpace, U: np.ndarray, values: Values, follow: Follow, bo
         moved = np.isfinite(least)
         best[on[moved]] = least[moved]
         U[on[moved]] = points.reshape(len(on), n, -1)[moved, at[moved]]
-        on = on if goes_around else on[moved]
+        on, turn = on if goes_around else on[moved], turn + 1
     return U
 
 

@@ -42,9 +42,14 @@ def make_optimizer(kind: str, params: Mapping[str, Any] | None = None) -> AnyOpt
         make = MultiStartOptimizer
         if isinstance(local := how.get("optimizer"), str | Mapping):
             chosen = {"kind": local} if isinstance(local, str) else dict(local)
-            how["optimizer"] = _known(LOCAL, chosen.pop("kind", "lbfgs"), "optimizer")(**chosen)
+            local_kind = chosen.pop("kind", LBFGSOptimizer.kind)
+            if local_kind not in LOCAL:
+                raise ValueError(f"optimizer: expected one of {', '.join(LOCAL)}, got {local_kind!r}")
+            how["optimizer"] = make_optimizer(local_kind, chosen)
+    elif kind in LOCAL:
+        make = LOCAL[kind]
     else:
-        make = _known({**LOCAL}, kind, "optimizer_type")
+        raise ValueError(f"optimizer_type: expected one of {', '.join(KINDS)} or package.module:Class, got {kind!r}")
     if isinstance(make, type) and issubclass(make, LocalOptimizer | MultiStartOptimizer):
         names = [field.name for field in fields(make)]
         if unknown := [name for name in how if name not in names]:
@@ -57,9 +62,3 @@ def make_optimizer(kind: str, params: Mapping[str, Any] | None = None) -> AnyOpt
         raise ValueError(f"optimizer_type: expected an object with a method optimize, got {kind!r}")
     optimizer: AnyOptimizer = made
     return optimizer
-
-
-def _known(known: Mapping[str, Any], kind: str, field: str) -> Any:
-    if kind not in known:
-        raise ValueError(f"{field}: expected one of {', '.join(KINDS)} or package.module:Class, got {kind!r}")
-    return known[kind]

@@ -65,6 +65,7 @@ class OptimizationResult:
         optima: distinct designs that starts came to, the best, which is `x`, first.
         violation: by how much known constraints are not met; 0 where they are.
         metadata: what else is known, by name.
+        paths: of all starts, that which came to `x` first; None with a true function.
     """
 
     x: np.ndarray
@@ -82,7 +83,8 @@ class OptimizationResult:
 
     @property
     def n_starts(self) -> int:
-        return sum(optimum.n_starts for optimum in self.optima)
+        """How many starts were followed."""
+        return 1 if self.paths is None else len(self.paths.status)
 
     @property
     def agreement(self) -> float:

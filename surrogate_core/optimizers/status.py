@@ -35,7 +35,7 @@ _MESSAGES = {
     Status.NO_IMPROVEMENT: "no improvement for as many iterations as patience allows",
     Status.MAX_ITERATIONS: "the limit of iterations was reached",
     Status.LINE_SEARCH_FAILED: "no step along the gradient lowers the value: it is not what the values say",
-    Status.NOT_FINITE: "the value or the gradient at the start is not finite",
+    Status.NOT_FINITE: "the value or the gradient is not finite",
     Status.MAX_EVALUATIONS: "the true function was called as often as it may be",
     Status.RADIUS_TOO_SMALL: "no step within the least radius lowers the true function",
     Status.FAILED: "the surrogate raised",

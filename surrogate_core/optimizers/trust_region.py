@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 
 from surrogate_core.dataset import Dataset
-from surrogate_core.optimizers.local import Box, LocalOptimizer, Move, Point
+from surrogate_core.optimizers.local import Box, LocalOptimizer, Move, Point, check_count
 from surrogate_core.optimizers.status import Status
 from surrogate_core.surrogates.base import FittedSurrogate
 
@@ -80,8 +80,7 @@ class TrustRegionOptimizer(LocalOptimizer):
         if not self.min_reduction >= 0:
             raise ValueError(f"min_reduction: expected a number >= 0, got {self.min_reduction!r}")
         for name in ("validate_every", "max_evaluations"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected an integer >= 1, got {getattr(self, name)!r}")
+            check_count(name, getattr(self, name))
 
     def optimize(
         self,

@@ -24,6 +24,7 @@ from surrogate_core.optimizers.search import Aim, descend
 from surrogate_core.optimizers.status import Status
 from surrogate_core.optimizers.trust_region import AT_EDGE, BAD, GOOD, TrustRegionOptimizer
 from surrogate_core.sampling import sample
+from surrogate_core.space import Categorical
 from surrogate_core.surrogates.base import FittedSurrogate
 
 N_STARTS = 8  # within the region, one of them where it is
@@ -62,6 +63,7 @@ def optimize_verified(
     given = points_of(space, x0, box)
     here = (given if len(given) else rows_of(fitted, box))[0]
     steps: list[Step] = []
+    cells = np.array([1.0 if isinstance(v, Categorical) else 1 / v.n_values for v in space.variables])
     key, n_calls, status = jax.random.key(seed), 0, Status.MAX_ITERATIONS
 
     def measure(u: np.ndarray) -> tuple[float, str]:
@@ -87,7 +89,8 @@ def optimize_verified(
             return _result(fitted, steps, n_calls, Status.NOT_FINITE, dataset)
         firm, radius, n_unchecked = here, optimizer.initial_radius, 0  # firm: where `value` was measured
         for number in range(optimizer.max_iterations):
-            region = np.column_stack([np.maximum(box[:, 0], here - radius), np.minimum(box[:, 1], here + radius)])
+            reach = np.maximum(radius, cells)  # whatever the radius, a step to the next value or another choice
+            region = np.column_stack([np.maximum(box[:, 0], here - reach), np.minimum(box[:, 1], here + reach)])
             there = _least(fitted, goal, here, region, seed + number)
             foretold, promised = _predicted(fitted, there), _predicted(fitted, firm) - _predicted(fitted, there)
             length = float(np.abs(there - firm).max())
