@@ -15,7 +15,7 @@ from jax import Array
 
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
 from surrogate_core.surrogates.output import AnyArray, to_latent
-from surrogate_core.surrogates.support import extrapolation
+from surrogate_core.surrogates.support import extrapolation, rows
 
 Name = Literal["mean", "cautious", "exploring", "expected_improvement", "log_expected_improvement", "conservative"]
 Form = Literal["mean", "bound", "conservative", "expected_improvement", "log_expected_improvement"]
@@ -71,8 +71,8 @@ class Goal:
         if self.name.endswith("expected_improvement"):
             output, transform = fitted.state.output, fitted.spec.transform
             if self.best is None:
-                support = fitted.spec.support(fitted.state)
-                best = fitted.predict(fitted.space.decode(np.asarray(support.U)[np.asarray(support.w)])).min()
+                known = rows(fitted.spec.support(fitted.state))
+                best = fitted.predict(fitted.space.decode(known)).min()
             else:
                 best = self.best
             best = float(to_latent(transform, output, np.asarray(best)))

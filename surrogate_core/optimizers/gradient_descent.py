@@ -14,27 +14,16 @@ from surrogate_core.optimizers.status import Status
 
 LEAST_RATE, LARGEST_RATE = 1e-6, 1.0
 
+# fmt: off
+_OF_OPTAX = (
+    "adabelief", "adadelta", "adagrad", "adam", "adamax", "adamaxw", "adamw", "adan", "amsgrad", "lamb", "lars",
+    "lion", "nadam", "nadamw", "novograd", "optimistic_adam_v2", "radam", "rmsprop", "sgd", "sign_sgd", "sm3",
+    "yogi",
+)
+# fmt: on
 # Those whose step is proportional to the rate, which a schedule and the adaptive rate rely on.
 RULES: dict[str, Callable[..., optax.GradientTransformation]] = {
-    **{
-        name: getattr(optax, name)
-        for name in (
-            *("adabelief", "adadelta", "adagrad", "adam", "adamax", "adamaxw", "adamw", "adan", "amsgrad", "lamb"),
-            *(
-                "lars",
-                "lion",
-                "nadam",
-                "nadamw",
-                "novograd",
-                "optimistic_adam_v2",
-                "radam",
-                "rmsprop",
-                "sgd",
-                "sign_sgd",
-            ),
-            *("sm3", "yogi"),
-        )
-    },
+    **{name: getattr(optax, name) for name in _OF_OPTAX},
     "momentum": partial(optax.sgd, momentum=0.9),
     "nesterov": partial(optax.sgd, momentum=0.9, nesterov=True),
 }

@@ -96,7 +96,7 @@ class LBFGSOptimizer(LocalOptimizer):
         n_cuts = jnp.where(accepted, 0, memory.n_cuts + 1)
         has_pairs = (kept.y != 0).any()
         gives_up = n_cuts > MAX_CUTS
-        is_steep = jnp.abs(box.clip(at.u - at.gradient) - at.u).max() > STEEP
+        is_steep = box.slope(at) > STEEP
         forgets = (gives_up | has_stalled & is_steep) & has_pairs
         kept = kept._replace(s=jnp.where(forgets, 0.0, kept.s), y=jnp.where(forgets, 0.0, kept.y))
 

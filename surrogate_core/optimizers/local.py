@@ -31,6 +31,10 @@ class Box(NamedTuple):
     def clip(self, u: Array) -> Array:
         return jnp.clip(u, self.low, self.high)
 
+    def slope(self, point: Point) -> Array:
+        """Size of the projected gradient: what the step -gradient, cut off at the bounds, moves a variable by."""
+        return jnp.abs(self.clip(point.u - point.gradient) - point.u).max()
+
 
 class Move(NamedTuple):
     """What an optimizer makes of an evaluation.

@@ -152,7 +152,7 @@ def _follow(optimizer: LocalOptimizer, objective: Objective, starts: Array, shar
         trial, rate = lanes.trial, lanes.rate
         lanes, loss, accepted = take_turn(lanes)
         owner, at = lanes.owner, lanes.n_evaluations - 1
-        slopes = jax.vmap(_slope)(lanes.point, lanes.box)
+        slopes = jax.vmap(Box.slope)(lanes.box, lanes.point)
         ended = {
             "U": lanes.best_u,
             "values": lanes.best,
@@ -204,7 +204,7 @@ def _turn(
     since = jnp.where(improves, 0, lane.since + accepted)
     ends = [
         ((lane.n_evaluations == 0) & ~is_finite, Status.NOT_FINITE),
-        (accepted & is_finite & (_slope(point, lane.box) <= optimizer.tolerance), Status.CONVERGED),
+        (accepted & is_finite & (lane.box.slope(point) <= optimizer.tolerance), Status.CONVERGED),
         (status != Status.RUNNING, status),
         (since >= (optimizer.patience or np.iinfo(np.int32).max), Status.NO_IMPROVEMENT),
         ((n_iterations >= optimizer.max_iterations) | (n_evaluations >= optimizer.max_turns), Status.MAX_ITERATIONS),
@@ -229,11 +229,6 @@ def _turn(
         status,
     )
     return lane, jnp.where(is_finite, value, jnp.nan), accepted
-
-
-def _slope(point: Point, box: Box) -> Array:
-    """Size of the projected gradient: what the step -gradient, cut off at the bounds, moves a variable by."""
-    return jnp.abs(box.clip(point.u - point.gradient) - point.u).max()
 
 
 def _where(which: Array, a: Array, b: Array) -> Array:

@@ -16,6 +16,7 @@ from surrogate_core.optimizers.untraced import AnySurrogate, descend_untraced
 from surrogate_core.sampling import feasible_sample, sample
 from surrogate_core.space import SearchSpace
 from surrogate_core.surrogates.base import FittedSurrogate
+from surrogate_core.surrogates.support import rows
 
 N_ROWS = 16  # the best rows of the data, which starts may be at
 DISTANCE = 0.02  # in unit-cube units, within which two ends are one optimum
@@ -55,14 +56,14 @@ def optimize(
         return _untraced(optimizer, surrogate, x0, bounds, goal, seed, executor, space)
     fitted, space = surrogate, surrogate.space
     box = unit_box(space, bounds)
-    rows = rows_of(fitted, box)
+    known = rows_of(fitted, box)
     given = points_of(space, x0, box)
     aim = Aim(fitted, goal.form, [goal.weights(fitted)], box)
     if isinstance(optimizer, MultiStartOptimizer):
-        (ends,), _ = optimizer.search(aim, np.concatenate([given, rows])[:N_ROWS], seed)
+        (ends,), _ = optimizer.search(aim, np.concatenate([given, known])[:N_ROWS], seed)
     else:
-        starts = given if len(given) else rows[:1]
-        (ends,) = descend(aim, optimizer, starts[None], np.concatenate([starts, rows]), seed)
+        starts = given if len(given) else known[:1]
+        (ends,) = descend(aim, optimizer, starts[None], np.concatenate([starts, known]), seed)
     return _result(fitted, space, goal, ends)
 
 
@@ -160,8 +161,7 @@ def _ended(paths: Paths) -> dict[str, int]:
 
 def rows_of(fitted: FittedSurrogate, box: np.ndarray) -> np.ndarray:
     """Rows of the data in unit-cube coordinates, brought within the box, by what is predicted there."""
-    support = fitted.spec.support(fitted.state)
-    U = np.clip(np.asarray(support.U)[np.asarray(support.w)], *box.T)
+    U = np.clip(rows(fitted.spec.support(fitted.state)), *box.T)
     return U[np.argsort(fitted.predict(fitted.space.decode(U)), kind="stable")]
 
 

@@ -60,7 +60,7 @@ class Aim:
     @float64
     def values(self, U: np.ndarray, of: np.ndarray) -> np.ndarray:
         """(n,) of points, (n, d), each by the goal whose number is given, (n,)."""
-        full = np.arange(bucket(len(U))) % len(U)  # few sizes are compiled
+        full = _padded(len(U))
         own = _at(self._weights, of[full])
         return np.asarray(_of_points(self._objective, U[full], self.fitted.state, own))[: len(U)]
 
@@ -100,7 +100,7 @@ def descend(aim: Aim, optimizer: LocalOptimizer, starts: np.ndarray, others: np.
         top = np.concatenate([goal * n_starts + _first(U[of == goal], values[of == goal]) for goal in range(n_goals)])
 
         def descended(points: np.ndarray, rows: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-            full = np.arange(bucket(len(points))) % len(points)
+            full = _padded(len(points))
             return np.asarray(aim.descend(optimizer, points[full], of[top[rows]][full], bounds[full]).U)[: len(points)]
 
         U[top] = polish(space, U[top], lambda at, rows: aim.values(at, of[top[rows]]), descended, aim.box, seed)
@@ -120,6 +120,11 @@ def _first(U: np.ndarray, values: np.ndarray) -> np.ndarray:
     order = np.argsort(values, kind="stable")
     once = np.sort(np.unique(U[order], axis=0, return_index=True)[1])
     return np.asarray(order[once[:N_POLISHED]])
+
+
+def _padded(n: int) -> np.ndarray:
+    """Places of n points, some of them again, so that few sizes are compiled."""
+    return np.arange(bucket(n)) % n
 
 
 def _at(tree: Any, rows: np.ndarray) -> Any:

@@ -27,6 +27,11 @@ class Support(NamedTuple):
     edge: AnyArray
 
 
+def rows(support: Support) -> np.ndarray:
+    """(n, d) unit-cube rows, without padding."""
+    return np.asarray(support.U)[np.asarray(support.w)]
+
+
 def extrapolation(support: Support, u: Array) -> Array:
     """Distance from u, (d,), to the nearest row, in units in which the edge of the data is at 1; differentiable."""
     m = support.n_choices
