@@ -11,7 +11,7 @@ from rich.table import Table
 
 from flows.pipeline import Session
 from tasks.outputs import told_spec
-from tasks.reports import is_done, recommendation
+from tasks.reports import is_done, recommendation, told_trust
 from tasks.tracking import pictures_folder
 
 
@@ -74,6 +74,7 @@ def summary(final: Mapping[str, Any], known_minimum: float | None = None) -> Tab
         ("promised", promised),
         ("measured", measured),
         ("gain", gain),
+        ("trust", _trust(final)),
         ("design", escape(", ".join(f"{name} {_said(value)}" for name, value in final["params"].items()))),
         ("gates", "passed" if final["gates_passed"] else f"[red]FAILED[/red] {', '.join(final['failed_gates'])}"),
         (
@@ -85,6 +86,14 @@ def summary(final: Mapping[str, Any], known_minimum: float | None = None) -> Tab
         if value is not None:
             table.add_row(name, value)
     return table
+
+
+_COLOURS = {"supported": "green", "doubtful": "yellow", "unsupported": "red"}
+
+
+def _trust(final: Mapping[str, Any]) -> str:
+    verdict, _, why = told_trust(final).partition(": ")
+    return f"[{_COLOURS[verdict]}]{verdict}[/]: {escape(why)}"
 
 
 def _said(value: Any) -> str:

@@ -12,9 +12,9 @@ from flows.page_validation import validation_part
 from surrogate_core.dataset import Dataset
 from tasks import pictures
 from tasks.errors import BadInput
-from tasks.keys import CHAMPION, DATASET, EVALUATIONS, MODEL, OPTIMUM, STAGES, TUNED_EVALUATIONS, TUNING
+from tasks.keys import CHAMPION, DATASET, EVALUATIONS, MODEL, OPTIMIZED, OPTIMUM, STAGES, TUNED_EVALUATIONS, TUNING
 from tasks.outputs import read_dataset, read_json, read_model, specs, told_spec
-from tasks.reports import is_done, recommendation
+from tasks.reports import is_done, landscape_figures, recommendation, search_figures
 from tasks.workspace import Workspace
 
 MAX_SVG_BYTES = 400_000  # a picture of more points than that is smaller as pixels
@@ -51,7 +51,7 @@ def headline_of(workspace: Workspace, parts: Parts) -> Part | None:
     stage, final = _last(parts)
     if final is None and samples:
         best = samples["best"]
-        nothing = dict.fromkeys(("promised", "lower", "upper", "kept", "gain", "surrogate", "extrapolation"))
+        nothing = dict.fromkeys(("promised", "lower", "upper", "kept", "gain", "surrogate", "extrapolation", "trust"))
         stage, final = "collect", {**nothing, **best, "best_sample": best, "found_by": "collect"}
     if final is None:
         return None
@@ -67,9 +67,9 @@ def headline_of(workspace: Workspace, parts: Parts) -> Part | None:
     return {**final, **totals, "stage": stage, "design": design, "digits": _digits(final)}
 
 
-def overview(workspace: Workspace, parts: Parts) -> dict[str, Part | None]:
+def overview(workspace: Workspace, parts: Parts) -> dict[str, Any]:
     """The pictures that several stages have a share in."""
-    drawn: dict[str, Part | None] = {"history": None, "against_variables": None, "designs": None}
+    drawn: dict[str, Any] = {"history": None, "against_variables": None, "designs": None, "landscape": {}}
     if samples := parts["collect"]:
         done = {name: part["rows"] for stage, name in _ROWS.items() if (part := parts[stage])}
         # Rows of another space are those that older settings left behind.
@@ -77,7 +77,11 @@ def overview(workspace: Workspace, parts: Parts) -> dict[str, Part | None]:
         sign = workspace.settings.problem.sign
         drawn["history"] = _picture(lambda: pictures.history(rows, sign))
         drawn["against_variables"] = _picture(lambda: pictures.against_variables(rows, sign))
-    _, final = _last(parts)
+    stage, final = _last(parts)
+    if final is not None and parts["collect"]:
+        model = CHAMPION if stage == "tune" else OPTIMIZED
+        makers = landscape_figures(workspace, final, model)
+        drawn["landscape"] = {name: _picture(draw) for name, draw in makers.items()}
     if final is not None and workspace.settings.report.figure is not None:
         designs = {"best sample": final["best_sample"]["params"], "optimized design": final["params"]}
 
@@ -134,7 +138,7 @@ def _optimize(workspace: Workspace) -> Part:
         "final": _outcome(found),
         "rounds": [{name: row[name] for name in names} | {"kept": _kept(row)} for row in found["rounds"]],
         "evaluations": _evaluations(found),
-        "picture": _picture(lambda: pictures.rounds(found)) if found["rounds"] else None,
+        "pictures": {name: _picture(draw) for name, draw in search_figures(workspace, found).items()},
     }
 
 
@@ -175,7 +179,7 @@ def _outcome(found: Part) -> Part:
     told = {name: found[name] for name in ("params", "measured", "gain", "promised", "found_by", "extrapolation")}
     told |= {name: None if found["promised"] is None else found[name] for name in ("lower", "upper")}
     best = {name: found["best_sample"][name] for name in ("params", "measured")}
-    return {**told, "best_sample": best, "kept": _kept(told), "surrogate": told_spec(found)}
+    return {**told, "trust": found["trust"], "best_sample": best, "kept": _kept(told), "surrogate": told_spec(found)}
 
 
 def _kept(row: Part) -> bool | None:

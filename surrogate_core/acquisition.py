@@ -6,6 +6,7 @@ so that the minimizer of the mean is that of `predict`.
 
 from dataclasses import dataclass
 from functools import cache
+from numbers import Real
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
@@ -15,7 +16,7 @@ from jax import Array
 
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
 from surrogate_core.surrogates.output import AnyArray, to_latent
-from surrogate_core.surrogates.support import extrapolation, rows
+from surrogate_core.surrogates.support import extrapolation
 
 Name = Literal["mean", "cautious", "exploring", "expected_improvement", "log_expected_improvement", "conservative"]
 Form = Literal["mean", "bound", "conservative", "expected_improvement", "log_expected_improvement"]
@@ -56,9 +57,16 @@ class Goal:
 
     def __post_init__(self) -> None:
         if self.name not in get_args(Name):
-            raise ValueError(f"objective: expected one of {', '.join(get_args(Name))}, got {self.name!r}")
-        if not (self.kappa >= 0 and np.isfinite(self.kappa)):
+            raise ValueError(f"goal: expected one of {', '.join(get_args(Name))}, got {self.name!r}")
+        if not (isinstance(self.kappa, Real) and self.kappa >= 0 and np.isfinite(self.kappa)):
             raise ValueError(f"kappa: expected a number >= 0, got {self.kappa!r}")
+        if self.best is not None and not (isinstance(self.best, Real) and np.isfinite(self.best)):
+            raise ValueError(f"best: expected a finite number, got {self.best!r}")
+
+    @property
+    def caution(self) -> float:
+        """Standard deviations that are added to the mean."""
+        return self.kappa if self.name in ("cautious", "conservative") else 0.0
 
     @property
     def form(self) -> "Form":
@@ -66,17 +74,13 @@ class Goal:
 
     def weights(self, fitted: FittedSurrogate) -> "Weights":
         """Of the form, for a surrogate."""
-        kappa = -self.kappa if self.name == "exploring" else self.kappa
+        kappa = -self.kappa if self.name == "exploring" else self.caution
         best = 0.0
         if self.name.endswith("expected_improvement"):
             output, transform = fitted.state.output, fitted.spec.transform
-            if self.best is None:
-                known = rows(fitted.spec.support(fitted.state))
-                best = fitted.predict(fitted.space.decode(known)).min()
-            else:
-                best = self.best
+            best = fitted.incumbent if self.best is None else self.best
             best = float(to_latent(transform, output, np.asarray(best)))
-        return Weights(kappa, best, self.kappa)
+        return Weights(kappa, best, self.caution)
 
 
 @cache

@@ -4,6 +4,7 @@ import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -21,9 +22,11 @@ from surrogate_core.sampling import Sampling
 from surrogate_core.space import SearchSpace
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
 from surrogate_core.surrogates.files import SURROGATES
+from surrogate_core.trust import Promise, Trust, assess_measured, disappointment
 from surrogate_core.validation.cross_validation import cross_validate
 from surrogate_core.validation.held_out import HeldOut
 
+FOLDS = 5  # of the cross-validation by which trust is judged
 METRICS = ("r2", "rmse", "mae", "nlpd", "crps", "coverage_50", "coverage_90", "coverage_95", "miscalibration_area")
 Bounds = Sequence[tuple[float, float]] | SearchSpace
 
@@ -153,6 +156,25 @@ class SurrogateOptimizer:
             told["r2"] = float(1 - (off @ off) / (about @ about)) if about.any() else float(not off.any())
         return {**told, "n_failed": float(n_failed)}
 
+    def trust(self, found: OptimizationResult) -> Trust:
+        """How far a design that was found can be believed, with what cross-validation tells of the surrogate.
+
+        Args:
+            found: what `optimize` returned.
+
+        Raises:
+            ValueError: nothing is fitted, or the result is of an optimizer of one's own.
+        """
+        self._check_fitted()
+        assert self.training_data is not None
+        evidence: dict[str, Any] = {}
+        if isinstance(self.surrogate, FittedSurrogate):
+            evidence["r2"] = cross_validate(self.surrogate.asked, self.training_data, FOLDS, self.seed).metrics["r2"]
+        if found.trajectory.measured is None:
+            rows = self.training_data.ok
+            evidence["best"] = float(rows.y[rows.best_index])
+        return found.trust_given(**evidence)
+
     @property
     def _space(self) -> SearchSpace:
         if isinstance(self.surrogate, FittedSurrogate):
@@ -208,12 +230,13 @@ def quick_optimize(
     measured, best = float(rows.y[0]), data.best_index
     told = {"promised": float(found.fun), "measured": measured, "best_sample": float(data.y[best])}
     metadata = {**found.metadata, **told, "dataset": data.append(rows)}
+    report = _measured_report(workflow.surrogate, found, data, rows)
     if measured < data.y[best]:  # False where it failed
-        return replace(found, fun=measured, metadata=metadata)
+        return replace(found, fun=measured, metadata=metadata, assess=report)
     why = f"promised {found.fun:.4g}, measured {measured:.4g}" if rows.status[0] == "ok" else rows.reason[0]
     metadata["params"] = data.space.params(data.X[best])
     message = f"the best sample stays: of the design that was found, {why}"
-    kept = {"x": data.X[best], "fun": float(data.y[best]), "optima": (), "violation": 0.0}
+    kept = {"x": data.X[best], "fun": float(data.y[best]), "optima": (), "violation": 0.0, "assess": report}
     return replace(found, **kept, message=message, metadata=metadata)
 
 
@@ -283,6 +306,20 @@ def tune_surrogate_hyperparameters(
     _, best = min(scored, key=lambda pair: pair[0])
     assert best.score is not None
     return dict(best.params), best.score, tried
+
+
+def _measured_report(surrogate: Any, found: Any, data: Dataset, rows: Dataset) -> Callable[..., Trust] | None:
+    """Of a design that was found and measured, or of the best of the data where that is no worse."""
+    if not isinstance(surrogate, FittedSurrogate):
+        return getattr(found, "assess", None)
+    best, measured = float(data.y[data.best_index]), float(rows.y[0])
+    expected, is_ok = surrogate.predictive(found.x), rows.status[0] == "ok"
+    errors = [float(expected.standardized_error(rows.y[0]))] if is_ok else []
+    far = float(surrogate.extrapolation(found.x))
+    told: tuple[Any, ...] = (found.x, Promise.of(expected, disappointment()), measured, best)
+    if not (is_ok and measured < best):
+        told = (data.X[data.best_index], None, best, best)
+    return partial(assess_measured, surrogate, *told, extrapolation=far, errors=errors)
 
 
 def make_surrogate(kind: str, params: Mapping[str, Any] | None = None) -> Any:

@@ -2,9 +2,8 @@
 
 The minimizer of a prediction lies where the prediction errs most to its favour. So the goal is the mean plus kappa
 times what is not known there (`acquisition`, "conservative"), with the kappa that would have served: the best part of
-the data is held out, each kappa leads from the rest to a design, and the surrogate of all rows judges these. How wrong
-that of the rest was about the best part widens the interval that is promised. Where improvement on the best row is not
-all but sure, that row is recommended.
+the data is held out, each kappa leads from the rest to a design, and the surrogate of all rows judges these. Where an
+improvement on the best row is less probable than not, by the report of `trust`, that row is recommended.
 
 After Trabucco et al. (2021), "Conservative objective models for effective offline model-based optimization",
 arXiv:2107.06882; that the strength is chosen by held-out best rows is ours.
@@ -15,7 +14,6 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
-from scipy.special import ndtr
 
 from surrogate_core.acquisition import Goal, Weights
 from surrogate_core.dataset import Dataset
@@ -24,15 +22,15 @@ from surrogate_core.optimizers.optimize import N_ROWS, optimize, rows_of
 from surrogate_core.optimizers.result import OptimizationResult
 from surrogate_core.optimizers.search import Aim
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
-from surrogate_core.surrogates.output import from_latent, to_latent
+from surrogate_core.trust import EVEN, Trust
+from surrogate_core.validation.cross_validation import cross_validate
 
 STRENGTHS = (0.0, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0)
 PARTS = (0.1, 0.2, 0.4)  # of the rows, the best, that are held out
 DOUBT = 0.5  # standard deviations that are added to what the surrogate of all rows thinks of a design
-TOLD_BY = 0.2  # that of them whose errors widen the interval
 FEWEST = 8  # rows that must be left
 UNKNOWN = 1.0  # the strength where rows are too few to hold any out
-SIDE = 1.959963984540054  # standard deviations of a 95 % interval
+FOLDS = 5  # of the cross-validation that tells how far the surrogate can be believed
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +42,10 @@ class Strength:
         scores: (K,) of each of STRENGTHS, in standardized units: what the surrogate of all rows thinks of the designs
             it led to, the mean plus DOUBT standard deviations, averaged over PARTS; the least is best. Empty where rows
             are too few.
-        errors: (k,) standardized errors of the best rows, by a surrogate that had not seen them.
     """
 
     kappa: float
     scores: np.ndarray
-    errors: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +55,9 @@ class Recommendation:
     Args:
         x: (d,) in the problem's units.
         stays: whether it is the best row, as improvement is not sure enough.
-        promised, lower, upper: of `found.x`: the prediction and the 95 % interval of a measurement, in the problem's
-            units; of the best row, where that is recommended, its value.
-        probability: that a measurement at `found.x` is below the best row.
+        promised, lower, upper: of x: the prediction and the 95 % interval of a measurement, corrected for the
+            disappointment that is to be expected, in the problem's units; of the best row its value.
+        trust: how far `found.x` can be believed.
         strength: how conservative the search was, and why.
         found: the design of the search.
         fitted: the surrogate of all rows.
@@ -72,7 +68,7 @@ class Recommendation:
     promised: float
     lower: float
     upper: float
-    probability: float
+    trust: Trust
     strength: Strength
     found: OptimizationResult
     fitted: FittedSurrogate
@@ -84,7 +80,7 @@ def recommend(
     optimizer: MultiStartOptimizer | None = None,
     *,
     kappa: float | None = None,
-    confidence: float = 0.8,
+    confidence: float = EVEN,
     seed: int = 0,
 ) -> Recommendation:
     """One design from data alone.
@@ -102,25 +98,24 @@ def recommend(
     """
     if not 0 <= confidence <= 1:
         raise ValueError(f"confidence: expected a number in [0, 1], got {confidence!r}")
+    if kappa is not None:
+        Goal("conservative", kappa)  # a mistake shows before any work
     optimizer = optimizer or MultiStartOptimizer()
     rows = dataset.ok
     fitted = spec.fit(rows, jax.random.key(seed))
     strength = learned_strength(fitted, rows, optimizer, seed)
     chosen = strength.kappa if kappa is None else kappa
     found = optimize(optimizer, fitted, goal=Goal("conservative", kappa=chosen), seed=seed)
-    expected = fitted.predictive(found.x)
-    below, above = _sides(strength.errors)
-    edges = expected.m + np.array([below, above]) * expected.s
-    output, transform = fitted.state.output, fitted.spec.transform
-    lower, upper = np.sort(from_latent(transform, output, edges))
+    folds = min(FOLDS, rows.n_samples)
+    r2 = cross_validate(spec, rows, folds, seed).metrics["r2"] if folds > 1 else None
     best = rows.best_index
-    least = to_latent(transform, output, rows.y[[best]])[0]
-    probability = float(ndtr((least - expected.m) / expected.s))
-    if probability < confidence or found.violation > 0:
-        value = float(rows.y[best])
-        return Recommendation(rows.X[best], True, value, value, value, probability, strength, found, fitted)
-    told = (found.fun, float(lower), float(upper), probability)
-    return Recommendation(found.x, False, *told, strength, found, fitted)
+    value = float(rows.y[best])
+    told = found.trust_given(best=value, r2=r2)
+    assert told.promise is not None
+    assert told.probability is not None
+    if told.probability < confidence or found.violation > 0:
+        return Recommendation(rows.X[best], True, value, value, value, told, strength, found, fitted)
+    return Recommendation(found.x, False, *told.promise[3:], told, strength, found, fitted)
 
 
 def learned_strength(
@@ -136,27 +131,17 @@ def learned_strength(
         parts: of the rows that are held out, each in its turn.
     """
     order = np.argsort(rows.y, kind="stable")
-    scores, errors = np.zeros(len(STRENGTHS)), np.empty(0)
+    scores = np.zeros(len(STRENGTHS))
     usable = [part for part in parts if 1 <= int(part * len(order)) <= len(order) - FEWEST]
     goals = [Weights(kappa, 0.0, kappa) for kappa in STRENGTHS]
     judge = Aim(fitted, "bound", [Weights(DOUBT, 0.0, 0.0)])
     for part in usable:
-        best, others = np.split(order, [int(part * len(order))])
+        _, others = np.split(order, [int(part * len(order))])
         without = fitted.spec.fit(rows.take(np.sort(others)), jax.random.key(seed))
         aim = Aim(without, "conservative", goals)
         ends, _ = optimizer.search(aim, rows_of(without, aim.box)[:N_ROWS], seed)
         led_to = np.array([of_goal.U[0] for of_goal in ends])
         scores += judge.values(led_to, np.zeros(len(goals), dtype=int)) / len(usable)
-        if part == TOLD_BY:
-            errors = without.predictive(rows.X[best]).standardized_error(rows.y[best])
     if not usable:
-        return Strength(UNKNOWN, np.empty(0), errors)
-    return Strength(STRENGTHS[int(np.argmin(scores))], scores, errors)
-
-
-def _sides(errors: np.ndarray) -> tuple[float, float]:
-    """Ends of a 95 % interval in standard deviations: the normal ones, or farther where the best rows were."""
-    if len(errors) < 2 or not np.isfinite(errors).all():
-        return -SIDE, SIDE
-    off, spread = errors.mean(), errors.std(ddof=1)
-    return float(min(-SIDE, off - SIDE * spread)), float(max(SIDE, off + SIDE * spread))
+        return Strength(UNKNOWN, np.empty(0))
+    return Strength(STRENGTHS[int(np.argmin(scores))], scores)

@@ -4,18 +4,19 @@ One look at a surrogate promises what it cannot keep, for its optimum lies where
 evaluates the minimizer of the prediction, whose promise is put on record, beside points that explore.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
 from jax import Array
 
-from surrogate_core.acquisition import Weights, exploration_weights
+from surrogate_core.acquisition import Goal, Weights, exploration_weights
 from surrogate_core.dataset import Dataset
 from surrogate_core.optimizers.multi_start import MultiStartOptimizer, distinct
 from surrogate_core.optimizers.search import Aim
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
+from surrogate_core.surrogates.predictive import Predictive
 
 N_ROW_STARTS = 16  # how many of the best rows the optimizer may start from
 FRESH = 1e-3  # unit-cube distance from every earlier row below which a point is one that is known
@@ -28,17 +29,21 @@ class Round:
 
     Args:
         rows: of the proposals.
-        predicted, lower, upper: mean and 95 % interval, before anything was measured.
+        expected: of each, before anything was measured.
         kappa: how far each explored.
         extrapolation: how far each was from the data then, 1 at its edge.
     """
 
     rows: Dataset
-    predicted: np.ndarray
-    lower: np.ndarray
-    upper: np.ndarray
+    expected: Predictive
     kappa: np.ndarray
     extrapolation: np.ndarray
+
+    @property
+    def errors(self) -> np.ndarray:
+        """(k,) standardized errors of what was expected, of the proposals that gave a value."""
+        ok = self.rows.status == "ok"
+        return self.expected.standardized_error(self.rows.y)[ok]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +71,7 @@ def refine(
     batches: Sequence[int],
     seed: int,
     calibration: float = 1.0,
+    goal: Goal | None = None,
 ) -> Refinement:
     """Proposes, evaluates and fits again, once a batch.
 
@@ -79,6 +85,7 @@ def refine(
         seed: fixes every bit, whoever evaluates.
         calibration: by which standard deviations are multiplied in what is promised, and in the surrogate that is
             returned. Proposals do without: it was learned all over the space, and the search is drawn to one place.
+        goal: of the first proposal of each round; by default the mean.
 
     Raises:
         ValueError: there is no batch.
@@ -87,11 +94,10 @@ def refine(
         raise ValueError("batches: expected at least one round, got none")
     done: list[Round] = []
     for number, n in enumerate(batches):
-        X, kappa = propose(fitted, dataset, optimizer, n, seed + number)
+        X, kappa = propose(fitted, dataset, optimizer, n, seed + number, goal)
         told = fitted.recalibrated(calibration)
-        lower, upper = told.interval(X)
         rows = evaluate(number, X)
-        done.append(Round(rows, told.predict(X), lower, upper, kappa, told.extrapolation(X)))
+        done.append(Round(rows, told.predictive(X), kappa, told.extrapolation(X)))
         dataset = dataset.append(rows)
         if rows.ok.n_samples == 0:  # nothing was learned
             continue
@@ -113,26 +119,27 @@ def fit_or_standardize(
 
 
 def propose(
-    fitted: FittedSurrogate, dataset: Dataset, optimizer: MultiStartOptimizer, n: int, seed: int
+    fitted: FittedSurrogate,
+    dataset: Dataset,
+    optimizer: MultiStartOptimizer,
+    n: int,
+    seed: int,
+    goal: Goal | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The points to evaluate next, the first of them the minimizer of the prediction.
+    """The points to evaluate next, the first of them the minimizer of the goal, by default of the prediction.
 
     A point whose nearest row failed is passed over where there is another: failures have regions of their own.
 
     Returns:
         X: (q, d) in the problem's units, with q <= n: a discrete space may have fewer that are new.
-        kappa: (q,) how far each explores.
+        kappa: (q,) how far each explores; below 0 where the goal is cautious.
     """
-    kappas = exploration_weights(n)
+    goal = goal or Goal()
     known = dataset.space.encode(dataset.X)
     by_value = np.resize(np.argsort(dataset.ok.y, kind="stable"), N_ROW_STARTS)  # a fixed number: one program for any n
     best = dataset.space.encode(dataset.ok.X[by_value])
     chosen, weights = np.empty((0, dataset.n_dims)), []
-    aim = Aim(fitted, "bound", [Weights(kappa=-kappa, best=0.0, beyond=0.0) for kappa in kappas])
-    found, screened = optimizer.search(aim, best, seed)
-    for goal, (kappa, ends, others) in enumerate(zip(kappas, found, screened, strict=True)):
-        values = np.concatenate([ends.values, aim.values(others, np.full(len(others), goal))])
-        valid = np.concatenate([ends.U, others])[np.argsort(values, kind="stable")]
+    for kappa, valid in _candidates(fitted, optimizer, best, n, seed, goal):
         fresh = distinct(valid, known, FRESH) & distinct(valid, chosen, APART)
         new = np.flatnonzero(fresh & dataset.space.is_feasible(dataset.space.decode(valid)))
         if len(new):
@@ -140,6 +147,26 @@ def propose(
             chosen = np.vstack([chosen, valid[promising[0] if len(promising) else new[0]]])
             weights.append(kappa)
     return dataset.space.decode(chosen), np.array(weights)
+
+
+def _candidates(
+    fitted: FittedSurrogate, optimizer: MultiStartOptimizer, rows: np.ndarray, n: int, seed: int, goal: Goal
+) -> Iterator[tuple[float, np.ndarray]]:
+    """For each of n proposals how far it explores, and valid points, (m, d), the best for it first."""
+    kappas = exploration_weights(n)
+    kappas[0] -= goal.weights(fitted).kappa
+    weights = [Weights(kappa=-kappa, best=0.0, beyond=0.0) for kappa in kappas]
+    parts = [Aim(fitted, "bound", weights)]
+    if goal.form not in ("mean", "bound"):  # another program
+        parts = [Aim(fitted, goal.form, [goal.weights(fitted)])]
+        parts += [Aim(fitted, "bound", weights[1:])] if n > 1 else []
+    number = 0
+    for aim in parts:
+        found, screened = optimizer.search(aim, rows, seed)
+        for of, (ends, others) in enumerate(zip(found, screened, strict=True)):
+            values = np.concatenate([ends.values, aim.values(others, np.full(len(others), of))])
+            yield kappas[number], np.concatenate([ends.U, others])[np.argsort(values, kind="stable")]
+            number += 1
 
 
 def _is_promising(points: np.ndarray, dataset: Dataset) -> np.ndarray:

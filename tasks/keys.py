@@ -41,7 +41,7 @@ STAGES: Mapping[str, Stage] = {
         Stage(
             "tune",
             (DATASET, MODEL, VALIDATION, EVALUATIONS, OPTIMUM),
-            ("problem", "validate", "optimize", "tune"),
+            ("problem", "validate", "gates", "optimize", "tune"),
             (TUNED_EVALUATIONS, CHAMPION, TUNING, RECOMMENDATION),
             calls_black_box=True,
         ),

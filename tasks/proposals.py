@@ -1,35 +1,133 @@
 """What optimize and tune tell of the designs that were proposed, as tables in the user's direction."""
 
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
+from surrogate_core.acquisition import Goal
 from surrogate_core.dataset import STATUSES, Dataset
+from surrogate_core.optimizers.result import OptimizationResult
+from surrogate_core.optimizers.status import Status
 from surrogate_core.refinement import Refinement
+from surrogate_core.surrogates.base import FittedSurrogate
+from surrogate_core.surrogates.output import from_latent
+from surrogate_core.trust import EVEN, Promise, assess, assess_measured, disappointment
+
+_PROMISED = (
+    *("predicted", "predicted_lower", "predicted_upper"),
+    *("corrected", "corrected_lower", "corrected_upper"),
+)
 
 
-def proposals(found: Refinement, sign: float) -> list[dict[str, Any]]:
+def proposals(
+    found: Refinement, dataset: Dataset, sign: float, r2: float, errors: Sequence[float] = ()
+) -> list[dict[str, Any]]:
     """A row for each evaluation: what the surrogate predicted before it was measured, in the user's direction.
 
     No name is one of `rounds`: DVC's plots join all tables of a file, row by row.
+
+    Args:
+        found: the rounds.
+        dataset: the rows before.
+        sign: -1 where the problem maximizes.
+        r2: of held-out values.
+        errors: of designs that were promised and measured before; see `disappointment`.
     """
-    table = []
+    table, errors, best = [], list(errors), dataset.ok.y.min()
     for number, one in enumerate(found.rounds):
+        known = disappointment(r2, errors, -one.kappa)
+        promise, probability = Promise.of(one.expected, known, sign), known.probability(one.expected, best)
+        off = one.expected.standardized_error(one.rows.y)
         for i in range(one.rows.n_samples):
-            lower, upper = sorted((sign * one.lower[i], sign * one.upper[i]))
             ok = one.rows.status[i] == "ok"
             table.append(
                 {
                     "proposed_in": number + 1,
                     "kappa": float(one.kappa[i]),
                     "extrapolation": float(one.extrapolation[i]),
-                    "predicted": float(sign * one.predicted[i]),
-                    "predicted_lower": float(lower),
-                    "predicted_upper": float(upper),
+                    "predicted": float(promise.predicted[i]),
+                    "predicted_lower": float(promise.lower[i]),
+                    "predicted_upper": float(promise.upper[i]),
+                    "probability": float(probability[i]),
+                    "corrected": float(promise.corrected[i]),
+                    "corrected_lower": float(promise.corrected_lower[i]),
+                    "corrected_upper": float(promise.corrected_upper[i]),
                     "objective": float(sign * one.rows.y[i]) if ok else None,
+                    "standardized_error": float(off[i]) if ok else None,
                     "reason": str(one.rows.reason[i]),
                     "params": one.rows.space.params(one.rows.X[i]),
                 }
             )
+        errors += one.errors.tolist()
+        best = min([best, *one.rows.ok.y])
     return table
+
+
+def errors_of(table: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Standardized errors of the proposals that were measured, in their order."""
+    return [row["standardized_error"] for row in table if row["standardized_error"] is not None]
+
+
+def trust(
+    fitted: FittedSurrogate,
+    final: Mapping[str, Any],
+    table: Sequence[Mapping[str, Any]],
+    *,
+    r2: float,
+    searched: OptimizationResult,
+    sign: float,
+) -> dict[str, Any]:
+    """How far the design that a stage came to can be believed.
+
+    Args:
+        fitted: to all that was measured.
+        final: the `outcome`.
+        table: all `proposals` so far.
+        r2: of held-out values.
+        searched: where starts lead on the fitted surrogate.
+        sign: -1 where the problem maximizes.
+    """
+    best, row = final["best_sample"]["measured"], None
+    is_measured = any(row["standardized_error"] is not None for row in table)
+    params = final["params"] if is_measured or not table else table[0]["params"]  # of what was promised, if it stays
+    if final["found_by"] == "surrogate":
+        row = next(row for row in table if row["params"] == final["params"])
+    x = fitted.space.point(params)
+    known: dict[str, Any] = {"r2": r2, "errors": errors_of(table), "sign": sign}
+    known["agreement"] = searched.agreement_at(x, fitted.space)
+    if not is_measured:
+        return assess(fitted, x, best=sign * best, kappa=-table[0]["kappa"] if table else 0.0, **known).to_dict()
+    promise = None if row is None else Promise(*(row[name] for name in _PROMISED))
+    known["extrapolation"] = final["extrapolation"]
+    return assess_measured(fitted, x, promise, final["measured"], best, **known).to_dict()
+
+
+def search_report(searched: OptimizationResult, fitted: FittedSurrogate, goal: Goal, sign: float) -> dict[str, Any]:
+    """Where the starts of a search led on a surrogate: the distinct optima, and how each start went.
+
+    What was minimized is told in the problem's units and direction, but for expected improvements. Lists of plain
+    values rather than tables, which DVC's plots would join to the others.
+    """
+    paths, optima, space = searched.paths, searched.optima, fitted.space
+    assert paths is not None
+    losses = np.asarray(paths.losses)
+    if not goal.name.endswith("expected_improvement"):
+        losses = sign * from_latent(fitted.spec.transform, fitted.state.output, losses)
+    ends = zip(losses.tolist(), paths.n_evaluations, strict=True)
+    return {
+        "goal": asdict(goal),
+        "optima": {
+            "params": [space.params(one.x) for one in optima],
+            "predicted": [sign * one.predicted for one in optima],
+            "uncertainty": [one.uncertainty for one in optima],
+            "n_starts": [one.n_starts for one in optima],
+        },
+        "losses": [[loss if math.isfinite(loss) else None for loss in row[:n]] for row, n in ends],
+        "statuses": [Status(int(status)).name.lower() for status in paths.status],
+    }
 
 
 def rounds(table: list[dict[str, Any]], dataset: Dataset, sign: float) -> list[dict[str, Any]]:
@@ -56,7 +154,7 @@ def outcome(samples: Dataset, new: Dataset, table: list[dict[str, Any]], sign: f
     """
     best_sample = samples.y[samples.best_index]
     ok, pending = (new.status == "ok").any(), (new.status == "pending").all()
-    if pending and table and sign * table[0]["predicted"] < best_sample:
+    if pending and table and table[0]["probability"] >= EVEN:
         return {
             "found_by": "surrogate",
             **_promise(table[0]),

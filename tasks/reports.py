@@ -1,6 +1,6 @@
 """A stage's report, read from the files it wrote, so that what MLflow shows cannot disagree with what is on disk."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -8,20 +8,35 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from tasks import pictures
-from tasks.keys import DATASET, EVALUATIONS, MODEL, OPTIMUM, RECOMMENDATION, STAGES, TUNING, VALIDATION
+from tasks.keys import (
+    CHAMPION,
+    DATASET,
+    EVALUATIONS,
+    MODEL,
+    OPTIMIZED,
+    OPTIMUM,
+    RECOMMENDATION,
+    STAGES,
+    TUNED_EVALUATIONS,
+    TUNING,
+    VALIDATION,
+)
 from tasks.outputs import read_dataset, read_json, read_model, specs, told_spec
 from tasks.workspace import Workspace
+
+Figures = dict[str, Callable[[], Figure]]
 
 
 @dataclass(frozen=True)
 class Report:
-    """Flat metrics, tables and figure makers of one stage, and one line that says how it went."""
+    """Flat metrics, tables, sentences and figure makers of one stage, and one line that says how it went."""
 
     stage: str
     line: str
     metrics: dict[str, float] = field(default_factory=dict)
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    figures: dict[str, Callable[[], Figure]] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    figures: Figures = field(default_factory=dict)
 
 
 def read_report(stage: str, workspace: Workspace) -> Report:
@@ -89,10 +104,10 @@ def _validate(workspace: Workspace) -> Report:
     for row in found["variables"]:
         metrics |= _numbers(row, ("relevance", "first", "total"), f"{row['variable']}.")
     tables = {"held_out": found["held_out"], "variables": found["variables"]}
-    return Report("validate", ", ".join(told), metrics, tables, validation_figures(found))
+    return Report("validate", ", ".join(told), metrics, tables, figures=validation_figures(found))
 
 
-def validation_figures(found: dict[str, Any]) -> dict[str, Callable[[], Figure]]:
+def validation_figures(found: dict[str, Any]) -> Figures:
     """Makers of those pictures of a validation that there is something to draw for."""
     makers = {
         "parity": (pictures.parity, found["held_out"]),
@@ -108,7 +123,7 @@ def validation_figures(found: dict[str, Any]) -> dict[str, Callable[[], Figure]]
 def _optimize(workspace: Workspace) -> Report:
     found = read_json(workspace, OPTIMUM)
     evaluations = read_dataset(workspace, EVALUATIONS)
-    metrics = _numbers(found, _OUTCOME)
+    metrics = {**_numbers(found, _OUTCOME), **_numbers(found["trust"], _TRUST, "trust.")}
     if workspace.settings.problem.is_offline:
         kept = f"the best sample stays, {found['measured']:.4g}" if found["measured"] is not None else _outcome(found)
         line = f"{evaluations.n_samples} designs proposed, none measured: there is only a table; {kept}"
@@ -117,11 +132,44 @@ def _optimize(workspace: Workspace) -> Report:
         line = f"{evaluations.n_samples} evaluations, {best_sample:.4g} → {measured:.4g}"
     return Report(
         "optimize",
-        line,
+        f"{line}: {found['trust']['verdict']}",
         metrics,
         {"rounds": found["rounds"], "evaluations": found["evaluations"]},
-        {"rounds": lambda: pictures.rounds(found)} if found["rounds"] else {},
+        {"trust": told_trust(found)},
+        {**search_figures(workspace, found), **landscape_figures(workspace, found, OPTIMIZED)},
     )
+
+
+def search_figures(workspace: Workspace, found: dict[str, Any]) -> Figures:
+    """Makers of those pictures of the rounds and the last search that there is something to draw for."""
+    search, space = found["search"], read_dataset(workspace, DATASET).space
+    figures: Figures = {
+        "convergence": lambda: pictures.convergence(search, workspace.settings.problem.direction),
+        "optima": lambda: pictures.optima(search, space, found["params"]),
+    }
+    if found["rounds"]:
+        figures["rounds"] = lambda: pictures.rounds(found)
+    if found["trust"]["n_verified"]:
+        figures["promises"] = lambda: pictures.promises(found["evaluations"], found["trust"])
+    return figures
+
+
+def landscape_figures(workspace: Workspace, found: dict[str, Any], model: str) -> Figures:
+    """Makers of pictures of what a model predicts around the design that a stage came to."""
+    sign, space = workspace.settings.problem.sign, read_dataset(workspace, DATASET).space
+    drawn = {"slices": pictures.slices, "planes": pictures.planes, "gradient_field": pictures.gradient_field}
+    if not pictures.has_planes(space):
+        del drawn["planes"]
+    if not pictures.has_field(space):
+        del drawn["gradient_field"]
+
+    def draw(of: Callable[..., Figure]) -> Figure:
+        rows = read_dataset(workspace, DATASET)
+        for path in (EVALUATIONS, TUNED_EVALUATIONS) if model == CHAMPION else (EVALUATIONS,):
+            rows = rows.append(read_dataset(workspace, path))
+        return of(read_model(workspace, model), found["params"], rows, sign)
+
+    return {name: partial(draw, of) for name, of in drawn.items()}
 
 
 def _tune(workspace: Workspace) -> Report:
@@ -133,16 +181,20 @@ def _tune(workspace: Workspace) -> Report:
         "n_trials": len(found["trials"]),
         "n_duplicates": found["n_duplicates"],
         **_numbers(final, _OUTCOME, "final."),
+        **_numbers(final["trust"], _TRUST, "trust."),
     }
     verdict = "a better spec" if found["challenger_is_better"] else "the champion stays"
-    figures: dict[str, Callable[[], Figure]] = {"trials": lambda: pictures.trials(found)}
+    figures = {"trials": lambda: pictures.trials(found), **landscape_figures(workspace, final, CHAMPION)}
     draw = workspace.settings.report.figure_maker
     if draw is not None:
         designs = {"best sample": final["best_sample"]["params"], "optimized design": final["params"]}
         figures["designs"] = lambda: draw(designs)
     n = len(found["trials"])
     line = f"{n} spec{'s' * (n != 1)}, {verdict}; {_outcome(final)}"
-    return Report("tune", line, metrics, {"trials": found["trials"], "evaluations": found["evaluations"]}, figures)
+    tables = {"trials": found["trials"], "evaluations": found["evaluations"]}
+    return Report(
+        "tune", f"{line}: {final['trust']['verdict']}", metrics, tables, {"trust": told_trust(final)}, figures
+    )
 
 
 _OUTCOME = (
@@ -156,6 +208,25 @@ _OUTCOME = (
     "n_failed",
     "n_infeasible",
 )
+
+
+_TRUST = (
+    "probability",
+    "disappointment",
+    "corrected",
+    "corrected_lower",
+    "corrected_upper",
+    "n_verified",
+    "n_kept",
+    "gradient_norm",
+    "hessian_condition",
+    "agreement",
+)
+
+
+def told_trust(found: Mapping[str, Any]) -> str:
+    """The sentence in which the report of trust ends."""
+    return f"{found['trust']['verdict']}: {found['trust']['why']}"
 
 
 def _outcome(found: dict[str, Any]) -> str:

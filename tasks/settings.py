@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 from functools import reduce
 from operator import getitem
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import Field, Strict, TypeAdapter
@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass as checked
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from surrogate_core.acquisition import Name
 from surrogate_core.execution import ExecutorSpec, Kind
 from surrogate_core.optimizers.multi_start import MultiStartOptimizer
 from surrogate_core.optimizers.registry import LOCAL
@@ -27,6 +28,7 @@ from tasks.parsing import (
     SECTION,
     AtLeastTwo,
     Count,
+    Number,
     Positive,
     Seed,
     Text,
@@ -71,6 +73,8 @@ class Optimize:
     evaluations_per_round: Count = 8
     n_starts: Annotated[int, Strict(), Field(ge=1, le=512)] = 16
     optimizer: dict[str, Any] = Field(default_factory=lambda: {"kind": "lbfgs"})
+    goal: Literal["auto"] | Name = "auto"
+    kappa: Annotated[Number, Field(ge=0)] | None = None
     seed: Seed = 0
 
     @property

@@ -7,12 +7,15 @@ from typing import Any
 import jax
 import numpy as np
 
+from surrogate_core.acquisition import Goal
 from surrogate_core.collection import design as sampling_design
 from surrogate_core.constraints import ConstraintFailed
 from surrogate_core.dataset import Dataset
+from surrogate_core.offline import learned_strength
 from surrogate_core.refinement import Refinement, fit_or_standardize, refine
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
 from surrogate_core.surrogates.files import surrogate_files
+from surrogate_core.trust import VERDICTS
 from surrogate_core.tuning.study import Trial, search
 from surrogate_core.validation.calibration import recalibration
 from surrogate_core.validation.cross_validation import cross_validate
@@ -33,7 +36,7 @@ from tasks.keys import (
     VALIDATION,
 )
 from tasks.outputs import config, read_dataset, read_json, read_model, specs, to_json
-from tasks.proposals import counts, design, outcome, proposals, rounds
+from tasks.proposals import counts, design, errors_of, outcome, proposals, rounds, search_report, trust
 from tasks.settings import parse_spec
 from tasks.validation import validate
 from tasks.workspace import Workspace
@@ -78,20 +81,24 @@ def optimize(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
     dataset, asked = read_dataset(workspace, DATASET), settings.optimize
     n_rounds = 1 if settings.problem.is_offline else asked.rounds  # what is not measured teaches nothing
     batches = [asked.evaluations_per_round] * n_rounds
-    learned = read_json(workspace, VALIDATION)["recalibration"]
+    validation, model = read_json(workspace, VALIDATION), read_model(workspace, MODEL)
+    learned, r2 = validation["recalibration"], validation["metrics"]["r2"]
     factor = learned["factor"] if learned["used"] else 1.0
+    goal = _goal(workspace, model, dataset, asked.seed)
     with evaluation(workspace, dataset.space, "optimize", key, dataset) as evaluate:
-        model = read_model(workspace, MODEL)
-        found = _refine(workspace, model, dataset, batches, asked.seed, factor, evaluate, progress)
+        found = _refine(workspace, model, dataset, batches, asked.seed, factor, evaluate, progress, goal)
     sign = settings.problem.sign
-    table = proposals(found, sign)
+    table = proposals(found, dataset, sign, r2)
+    final = {"best_sample": design(dataset, sign), **outcome(dataset, found.evaluations, table, sign)}
+    searched = asked.multi_start.optimize(found.fitted, goal=goal, seed=asked.seed)
     report = {
-        "best_sample": design(dataset, sign),
-        **outcome(dataset, found.evaluations, table, sign),
+        **final,
+        "trust": trust(found.fitted, final, table, r2=r2, searched=searched, sign=sign),
         **counts(found.evaluations),
         **specs(found.fitted),
         "rounds": rounds(table, dataset, sign),
         "evaluations": table,
+        "search": search_report(searched, found.fitted, goal, sign),
     }
     return {
         EVALUATIONS: found.evaluations.to_bytes(),
@@ -109,6 +116,9 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
     dataset = samples if settings.problem.is_offline else samples.append(evaluations)  # what was proposed may be again
     champion = parse_spec(optimum["surrogate"])
     failed = _failed_gates(workspace)
+    if settings.gates.on_fail == "stop" and (distrusted := _failed_trust(workspace, optimum["trust"])):
+        why = optimum["trust"]["why"]
+        raise StageFailed(f"tune: the optimum fails {distrusted[0]}: {why}; measure more, or set gates.on_fail to warn")
 
     def check(spec: Surrogate) -> HeldOut:
         validate = settings.validate
@@ -146,9 +156,9 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
     if settings.problem.is_offline:
         batches = [asked.evaluations]
     model = challenger.fit(dataset, jax.random.key(asked.seed))
-    factor = _factor(workspace, challenged)
+    factor, goal = _factor(workspace, challenged), _goal(workspace, model, dataset, asked.seed)
     with evaluation(workspace, dataset.space, "tune", key, dataset) as evaluate:
-        found = _refine(workspace, model, dataset, batches, asked.seed, factor, evaluate, progress)
+        found = _refine(workspace, model, dataset, batches, asked.seed, factor, evaluate, progress, goal)
     everything = dataset.append(found.evaluations)
     fits = found.fitted.asked == challenger  # its transform has not been ruled out by what was measured
     promoted = bool(challenger != champion and fits and advantage.mean() > error)
@@ -159,7 +169,8 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
         final = fit_or_standardize(winner, everything, jax.random.key(asked.seed))
         final = final.recalibrated(_factor(workspace, defended))
 
-    table = proposals(found, sign)
+    r2 = (challenged if winner == challenger else defended).metrics["r2"]
+    table = proposals(found, dataset, sign, challenged.metrics["r2"], errors_of(optimum["evaluations"]))
     checked = read_json(workspace, VALIDATION)["gradient"]  # by evaluations that nothing is learned from
     tuning = {
         "champion": {"surrogate": config(champion), "metrics": defended.metrics},
@@ -176,9 +187,13 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
     new, proposed = everything.take(range(samples.n_samples, everything.n_samples)), optimum["evaluations"] + table
     if settings.problem.is_offline:  # nothing but a prediction recommends a design: the better spec's
         new, proposed = (found.evaluations, table) if promoted else (evaluations, optimum["evaluations"])
+    come_to = {"best_sample": optimum["best_sample"], **outcome(samples, new, proposed, sign)}
+    searched = settings.optimize.multi_start.optimize(final, goal=goal, seed=asked.seed)
+    told = trust(final, come_to, proposed, r2=r2, searched=searched, sign=sign)
+    failed += _failed_trust(workspace, told)
     recommendation = {
-        "best_sample": optimum["best_sample"],
-        **outcome(samples, new, proposed, sign),
+        **come_to,
+        "trust": told,
         **specs(final),
         "challenger_is_better": promoted,
         "gates_passed": not failed,
@@ -207,15 +222,34 @@ def _refine(
     calibration: float,
     evaluate: Evaluate,
     progress: Progress,
+    goal: Goal,
 ) -> Refinement:
     def rows(number: int, X: np.ndarray) -> Dataset:
         return evaluate(X, f"round-{number}", progress, sum(batches[:number]), sum(batches))
 
     optimizer = workspace.settings.optimize.multi_start
     try:
-        return refine(fitted, dataset, rows, optimizer, batches=batches, seed=seed, calibration=calibration)
+        return refine(fitted, dataset, rows, optimizer, batches=batches, seed=seed, calibration=calibration, goal=goal)
     except ConstraintFailed as error:
         raise StageFailed(f"problem.{error}") from error
+
+
+def _goal(workspace: Workspace, fitted: FittedSurrogate, dataset: Dataset, seed: int) -> Goal:
+    """Of what is proposed first: with a black box, which tells at once where the prediction errs, the mean itself."""
+    asked, is_offline = workspace.settings.optimize, workspace.settings.problem.is_offline
+    name = asked.goal if asked.goal != "auto" else "conservative" if is_offline else "mean"
+    kappa = asked.kappa
+    if kappa is None:
+        is_learned = name == "conservative"
+        kappa = learned_strength(fitted, dataset.ok, asked.multi_start, seed).kappa if is_learned else 1.0
+    return Goal(name, kappa)
+
+
+def _failed_trust(workspace: Workspace, trust: dict[str, Any]) -> list[str]:
+    """The gate on the verdict of `trust`, if it failed."""
+    asked = workspace.settings.gates.trust
+    is_met = asked is None or VERDICTS.index(trust["verdict"]) >= VERDICTS.index(asked)
+    return [] if is_met else [f"trust {asked} (it is {trust['verdict']})"]
 
 
 def _factor(workspace: Workspace, held_out: HeldOut) -> float:

@@ -154,8 +154,10 @@ def test_categories_have_expected_improvement_too() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Goal("least"), "objective: expected one of mean, cautious, .*, got 'least'"),  # type: ignore[arg-type]
+        (lambda: Goal("least"), "goal: expected one of mean, cautious, .*, got 'least'"),  # type: ignore[arg-type]
         (lambda: Goal(kappa=-1), "kappa: expected a number >= 0, got -1"),
+        (lambda: Goal(kappa="a"), "kappa: expected a number >= 0, got 'a'"),  # type: ignore[arg-type]
+        (lambda: Goal(best=float("nan")), "best: expected a finite number, got nan"),
         (lambda: acquisition("least", GPSurrogate()), "form: expected one of mean, .*, got 'least'"),  # type: ignore[arg-type]
     ],
 )

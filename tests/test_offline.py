@@ -50,7 +50,7 @@ def test_on_a_smooth_function_it_goes_beyond_the_data_and_keeps_its_promise() ->
         found, best = advice("bowl", seed), worse_part("bowl", seed).y.min()
         value = bowl(found.x[None])[0]
         assert not found.stays
-        assert found.probability >= 0.8
+        assert found.trust.verdict == "supported"
         assert value < 0.1 * best
         assert found.strength.kappa <= 0.5
         assert found.lower <= found.promised <= found.upper
@@ -64,7 +64,7 @@ def test_where_nothing_can_be_learned_the_best_row_stays() -> None:
         assert found.stays
         assert found.x.tolist() == data.X[data.best_index].tolist()
         assert found.promised == found.lower == found.upper == data.y.min()
-        assert found.probability < 0.8
+        assert found.trust.verdict == "unsupported"
 
 
 def test_a_noisy_function_is_not_followed_as_far_as_a_smooth_one() -> None:
@@ -76,18 +76,18 @@ def test_the_strength_is_the_one_of_the_least_score() -> None:
     found = advice("bowl").strength
     assert found.scores.shape == (len(STRENGTHS),)
     assert found.kappa == STRENGTHS[int(np.argmin(found.scores))]
-    assert len(found.errors) == 12  # a fifth of the rows
 
 
-def test_errors_of_the_best_rows_widen_what_is_promised() -> None:
-    data = worse_part("bowl")
+def test_what_is_promised_allows_for_the_disappointment() -> None:
     found = advice("bowl")
-    normal = found.fitted.interval(found.found.x)
-    assert found.lower <= normal[0]
-    assert found.upper >= normal[1]
-    errors = found.strength.errors
-    is_wider = min(-1.96, errors.mean() - 1.96 * errors.std(ddof=1)) < -1.97
-    assert (found.lower < normal[0] - 1e-3 * data.y.std()) == is_wider
+    lower, upper = found.fitted.interval(found.found.x)
+    assert found.trust.promise is not None
+    assert (found.trust.promise.lower, found.trust.promise.upper) == (lower, upper)
+    assert found.lower < lower
+    assert found.upper > upper
+    assert found.promised >= found.found.fun
+    assert found.trust.r2 is not None
+    assert found.trust.r2 > 0.9
 
 
 def test_a_strength_can_be_given_and_the_needed_confidence_too() -> None:
@@ -101,7 +101,7 @@ def test_too_few_rows_to_hold_any_out_leave_the_strength_as_it_is_by_default() -
     data = worse_part("bowl").take(range(FEWEST))
     found = learned_strength(SPEC.fit(data), data, SEARCH, seed=0)
     assert found.kappa == UNKNOWN
-    assert len(found.scores) == len(found.errors) == 0
+    assert len(found.scores) == 0
     assert np.isfinite(recommend(SPEC, data, SEARCH).promised)
 
 

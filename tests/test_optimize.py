@@ -217,7 +217,7 @@ def test_valid_points_are_on_steps_and_choices_and_stay_where_they_are() -> None
         ({"bounds": [(-5, 1), (1, 2)]}, "bounds: expected -4 <= low <= high <= 4 of a, got -5, 1"),
         ({"x0": [1.0]}, r"x0: expected finite points of shape \(2,\) or \(k, 2\), got \[1.0\]"),
         ({"x0": [np.nan, 1]}, "x0: expected finite points"),
-        ({"goal": "least"}, "objective: expected one of mean"),
+        ({"goal": "least"}, "goal: expected one of mean"),
     ],
 )
 def test_what_does_not_fit_is_told(how: dict[str, Any], message: str) -> None:
@@ -316,7 +316,7 @@ def test_what_cannot_be_followed_at_all_is_told() -> None:
     serial = ExecutorSpec("serial")
     with pytest.raises(ValueError, match="surrogate: expected one that can be followed, got ArithmeticError: too far"):
         SEARCH.optimize(Parabola(), bounds=[(-9, -8), (0, 1)], executor=serial)
-    with pytest.raises(ValueError, match="objective: expected one of mean, cautious, exploring of a surrogate that"):
+    with pytest.raises(ValueError, match="goal: expected one of mean, cautious, exploring of a surrogate that"):
         SEARCH.optimize(Parabola(), bounds=BOUNDS, goal="expected_improvement", executor=serial)
     with pytest.raises(ValueError, match=r"bounds: expected .* as the surrogate has no space, got none"):
         SEARCH.optimize(Parabola())

@@ -67,8 +67,9 @@ def test_a_seed_fixes_every_bit() -> None:
     _, again = run(0)
     assert one.evaluations.X.tobytes() == again.evaluations.X.tobytes()
     for first, second in zip(one.rounds, again.rounds, strict=True):
-        for name in ("predicted", "lower", "upper", "kappa"):
-            assert getattr(first, name).tobytes() == getattr(second, name).tobytes()
+        assert first.kappa.tobytes() == second.kappa.tobytes()
+        for name in ("mean", "s"):
+            assert getattr(first.expected, name).tobytes() == getattr(second.expected, name).tobytes()
     X = SPACE.decode(sample("sobol", 8, 2, seed=99))
     assert one.fitted.predict(X).tobytes() == again.fitted.predict(X).tobytes()
 
@@ -82,7 +83,7 @@ def test_a_calibration_stretches_what_is_promised_and_leaves_the_search_alone() 
     wide = refine(SPEC.fit(dataset), dataset, evaluate, OPTIMIZER, batches=BATCHES, seed=0, calibration=2.0)
     assert wide.evaluations.X.tobytes() == plain.evaluations.X.tobytes()
     for one, other in zip(wide.rounds, plain.rounds, strict=True):
-        assert one.upper - one.lower == pytest.approx(2 * (other.upper - other.lower))
+        assert one.expected.s == pytest.approx(2 * other.expected.s)
     X = dataset.X
     assert wide.fitted.uncertainty(X) == pytest.approx(2 * plain.fitted.uncertainty(X))
 
@@ -120,13 +121,10 @@ def test_a_round_has_as_many_rows_as_asked_and_follows_the_prediction_first(seed
     for one in found.rounds:
         assert one.kappa[0] == 0
         assert one.kappa.tolist() == exploration_weights(4).tolist()
-        for told in (one.predicted, one.lower, one.upper, one.kappa):
-            assert told.shape == (4,)
-        assert (one.lower < one.predicted).all()
-        assert (one.predicted < one.upper).all()
+        assert one.expected.mean.shape == one.expected.s.shape == one.kappa.shape == (4,)
     fitted = SPEC.fit(dataset)
     first = found.rounds[0].rows.X
-    assert found.rounds[0].predicted.tolist() == fitted.predict(first).tolist()
+    assert found.rounds[0].expected.mean == pytest.approx(fitted.predict(first), rel=1e-9)
     everywhere = SPACE.decode(sample("sobol", 64, 2, seed=5))
     spread = np.ptp(fitted.predict(everywhere))
     assert fitted.predict(first[0]) <= fitted.predict(everywhere).min() + DESCENT * spread
@@ -151,7 +149,9 @@ def test_what_was_learned_is_in_the_last_surrogate() -> None:
     assert found.fitted.asked == SPEC
     assert found.fitted.diagnostics["n_rows"] == 12 + sum(BATCHES)
     last = found.rounds[-1]
-    assert np.abs(found.fitted.predict(last.rows.X) - last.rows.y).max() < np.abs(last.predicted - last.rows.y).max()
+    assert (
+        np.abs(found.fitted.predict(last.rows.X) - last.rows.y).max() < np.abs(last.expected.mean - last.rows.y).max()
+    )
 
 
 def test_failed_evaluations_are_survived_and_not_asked_for_again() -> None:
@@ -182,7 +182,7 @@ def test_a_space_of_few_points_runs_out_gracefully() -> None:
     dataset = evaluated(everything[[0, 2, 5, 6, 8]])
     found = refine(SPEC.fit(dataset), dataset, lambda number, X: evaluated(X), OPTIMIZER, batches=[3, 3, 3], seed=0)
     assert [one.rows.n_samples for one in found.rounds] == [3, 1, 0]
-    assert [len(one.predicted) for one in found.rounds] == [3, 1, 0]
+    assert [len(one.expected.mean) for one in found.rounds] == [3, 1, 0]
     tried = np.vstack([dataset.X, found.evaluations.X])
     assert sorted(tried.tolist()) == everything.tolist()
     for one in found.rounds:

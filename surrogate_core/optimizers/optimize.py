@@ -1,5 +1,6 @@
 """`optimize` of every optimizer: from a surrogate, points and bounds in the problem's units to a design."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from surrogate_core.execution import ExecutorSpec
 from surrogate_core.optimizers.local import LocalOptimizer
 from surrogate_core.optimizers.loop import Paths
 from surrogate_core.optimizers.multi_start import MultiStartOptimizer
-from surrogate_core.optimizers.result import OptimizationResult, Optimum, Trajectory
+from surrogate_core.optimizers.result import DISTANCE, OptimizationResult, Optimum, Trajectory
 from surrogate_core.optimizers.search import Aim, Ends, descend
 from surrogate_core.optimizers.status import Status
 from surrogate_core.optimizers.untraced import AnySurrogate, descend_untraced
@@ -17,9 +18,9 @@ from surrogate_core.sampling import feasible_sample, sample
 from surrogate_core.space import SearchSpace
 from surrogate_core.surrogates.base import FittedSurrogate
 from surrogate_core.surrogates.support import rows
+from surrogate_core.trust import assess
 
 N_ROWS = 16  # the best rows of the data, which starts may be at
-DISTANCE = 0.02  # in unit-cube units, within which two ends are one optimum
 MAX_OPTIMA = 16
 
 
@@ -64,7 +65,7 @@ def optimize(
     else:
         starts = given if len(given) else known[:1]
         (ends,) = descend(aim, optimizer, starts[None], np.concatenate([starts, known]), seed)
-    return _result(fitted, space, goal, ends)
+    return _result(fitted, space, goal, ends, box)
 
 
 def _untraced(
@@ -96,11 +97,11 @@ def _untraced(
     executor = executor or ExecutorSpec("processes" if len(starts) > 1 else "serial")
     assert not isinstance(local, MultiStartOptimizer)
     how = (local.max_iterations, local.tolerance, executor)
-    return _result(surrogate, space, goal, descend_untraced(surrogate, space, goal, starts, box, *how))
+    return _result(surrogate, space, goal, descend_untraced(surrogate, space, goal, starts, box, *how), box)
 
 
 def _result(
-    surrogate: FittedSurrogate | AnySurrogate, space: SearchSpace, goal: Goal, ends: Ends
+    surrogate: FittedSurrogate | AnySurrogate, space: SearchSpace, goal: Goal, ends: Ends, box: np.ndarray
 ) -> OptimizationResult:
     X, paths = space.decode(ends.U), ends.paths
     violation = max(0.0, float(space.violation(X[0])))
@@ -108,6 +109,9 @@ def _result(
     told = status.message
     if violation > 0:
         told = f"no design was found that meets the known constraints: they are missed by {violation:.3g}"
+    optima = _optima(surrogate, X, ends)
+    agreement = optima[0].n_starts / len(X) if len(X) > 1 else None
+    report = partial(assess, surrogate, X[0], kappa=goal.caution, agreement=agreement, box=box, violation=violation)
     return OptimizationResult(
         x=X[0],
         fun=float(np.asarray(surrogate.predict(X[:1]))[0]),
@@ -117,10 +121,11 @@ def _result(
         nit=int(paths.n_iterations.sum()),
         nfev=int(paths.n_evaluations.sum()),
         trajectory=_trajectory(space, paths),
-        optima=_optima(surrogate, X, ends),
+        optima=optima,
         violation=violation,
         metadata={"goal": goal, "params": space.params(X[0]), "ended": _ended(paths)},
         paths=paths,
+        assess=report,
     )
 
 

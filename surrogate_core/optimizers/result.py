@@ -1,13 +1,18 @@
 """What an optimizer returns."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from surrogate_core.optimizers.loop import Paths
 from surrogate_core.optimizers.status import Status
+from surrogate_core.space import SearchSpace
+from surrogate_core.trust import Trust
+
+DISTANCE = 0.02  # in unit-cube units, within which two ends are one optimum
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +71,7 @@ class OptimizationResult:
         violation: by how much known constraints are not met; 0 where they are.
         metadata: what else is known, by name.
         paths: of all starts, that which came to `x` first; None with a true function.
+        assess: makes the report `trust`, with more evidence if given.
     """
 
     x: np.ndarray
@@ -80,6 +86,7 @@ class OptimizationResult:
     violation: float = 0.0
     metadata: Mapping[str, Any] = field(default_factory=dict)
     paths: Paths | None = field(default=None, repr=False)
+    assess: Callable[..., Trust] | None = field(default=None, repr=False)
 
     @property
     def n_starts(self) -> int:
@@ -90,3 +97,28 @@ class OptimizationResult:
     def agreement(self) -> float:
         """Which part of the starts came to `x`, to within the distance of distinct optima."""
         return self.optima[0].n_starts / self.n_starts if self.optima else 1.0
+
+    def agreement_at(self, x: np.ndarray, space: SearchSpace) -> float:
+        """Which part of the starts came to x, (d,), to within the distance of distinct optima."""
+        here = space.encode(x)
+        near = [one for one in self.optima if np.linalg.norm(space.encode(one.x) - here) <= DISTANCE]
+        return sum(one.n_starts for one in near) / self.n_starts
+
+    @cached_property
+    def trust(self) -> Trust:
+        """How far the design can be believed, and why, by what the surrogate itself tells."""
+        return self.trust_given()
+
+    def trust_given(self, **evidence: Any) -> Trust:
+        """The same with what is known beside the surrogate; see `surrogate_core.trust.assess`.
+
+        Args:
+            evidence: such as `r2` of held-out values, `best`, the value to be improved on, and `errors` of designs that
+                were promised before.
+
+        Raises:
+            ValueError: the result was made by hand.
+        """
+        if self.assess is None:
+            raise ValueError("trust: expected the result of an optimizer, got one that was made by hand")
+        return self.assess(**evidence)

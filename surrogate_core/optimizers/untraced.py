@@ -92,7 +92,7 @@ def descend_untraced(
     """
     if goal.name not in SIGNS:
         known = ", ".join(SIGNS)
-        raise ValueError(f"objective: expected one of {known} of a surrogate that cannot be traced, got {goal.name!r}")
+        raise ValueError(f"goal: expected one of {known} of a surrogate that cannot be traced, got {goal.name!r}")
     one = _Descend(surrogate, space, box, SIGNS[goal.name] * goal.kappa, max_iterations, tolerance)
     with open_pool(one, executor) as pool:
         outcomes = pool.run(list(starts))

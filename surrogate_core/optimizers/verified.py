@@ -10,6 +10,7 @@ models in optimization", Structural Optimization 15, 16, section 3.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -26,6 +27,8 @@ from surrogate_core.optimizers.trust_region import AT_EDGE, BAD, GOOD, TrustRegi
 from surrogate_core.sampling import sample
 from surrogate_core.space import Categorical
 from surrogate_core.surrogates.base import FittedSurrogate
+from surrogate_core.surrogates.predictive import Predictive
+from surrogate_core.trust import Promise, assess_measured, disappointment
 
 N_STARTS = 8  # within the region, one of them where it is
 LEAST_RADIUS = 1e-5  # in unit-cube units
@@ -35,7 +38,8 @@ class Step(NamedTuple):
     """One row of the trajectory; `measured` is NaN where the true function was not called or gave no value."""
 
     x: np.ndarray
-    predicted: float
+    expected: Predictive
+    extrapolation: float
     measured: float
     radius: float
     accepted: bool
@@ -82,9 +86,9 @@ def optimize_verified(
         return value, ""
 
     try:
-        foretold = _predicted(fitted, here)
+        foretold = _told(fitted, here)
         value, failed = measure(here)
-        steps.append(Step(space.decode(here), foretold, value, math.nan, not failed, failed or "the start"))
+        steps.append(Step(*foretold, value, math.nan, not failed, failed or "the start"))
         if failed:
             return _result(fitted, steps, n_calls, Status.NOT_FINITE, dataset)
         firm, radius, n_unchecked = here, optimizer.initial_radius, 0  # firm: where `value` was measured
@@ -92,11 +96,12 @@ def optimize_verified(
             reach = np.maximum(radius, cells)  # whatever the radius, a step to the next value or another choice
             region = np.column_stack([np.maximum(box[:, 0], here - reach), np.minimum(box[:, 1], here + reach)])
             there = _least(fitted, goal, here, region, seed + number)
-            foretold, promised = _predicted(fitted, there), _predicted(fitted, firm) - _predicted(fitted, there)
+            foretold = _told(fitted, there)
+            promised = float(fitted.predict(space.decode(firm)) - foretold[1].mean)
             length = float(np.abs(there - firm).max())
             if length == 0 or promised <= 0:
                 radius *= BAD
-                steps.append(Step(space.decode(there), foretold, math.nan, radius, False, "nothing better is promised"))
+                steps.append(Step(*foretold, math.nan, radius, False, "nothing better is promised"))
                 if radius < LEAST_RADIUS:
                     status = Status.RADIUS_TOO_SMALL
                     break
@@ -104,7 +109,7 @@ def optimize_verified(
             n_unchecked += 1
             if n_unchecked < optimizer.validate_every:
                 here = there
-                steps.append(Step(space.decode(there), foretold, math.nan, radius, True, "on the surrogate's word"))
+                steps.append(Step(*foretold, math.nan, radius, True, "on the surrogate's word"))
                 continue
             if n_calls >= optimizer.max_evaluations:
                 status = Status.MAX_EVALUATIONS
@@ -114,7 +119,7 @@ def optimize_verified(
             ratio = (value - measured) / promised if not failed else -math.inf
             accepted = ratio > optimizer.eta
             told = failed or f"{ratio:.2f} of the promised reduction"
-            steps.append(Step(space.decode(there), foretold, measured, radius, accepted, told))
+            steps.append(Step(*foretold, measured, radius, accepted, told))
             if accepted:
                 firm, value = there, measured
             here = firm
@@ -141,8 +146,10 @@ def _least(fitted: FittedSurrogate, goal: Goal, here: np.ndarray, region: np.nda
     return np.asarray(ends.U[0])
 
 
-def _predicted(fitted: FittedSurrogate, u: np.ndarray) -> float:
-    return float(fitted.predict(fitted.space.decode(u)))
+def _told(fitted: FittedSurrogate, u: np.ndarray) -> tuple[np.ndarray, Predictive, float]:
+    """A point in the problem's units, what is expected there, and how far from the data that is."""
+    x = fitted.space.decode(u)
+    return x, fitted.predictive(x), float(fitted.extrapolation(x))
 
 
 def _result(
@@ -152,6 +159,18 @@ def _result(
     best = int(np.nanargmin(measured)) if np.isfinite(measured).any() else 0
     space, x = fitted.space, steps[best].x
     violation = max(0.0, float(space.violation(x)))
+    told = [step for step in steps[1:] if np.isfinite(step.measured)]
+    errors = [float(step.expected.standardized_error(np.asarray(step.measured))) for step in told]
+    report = partial(
+        assess_measured,
+        fitted,
+        x,
+        Promise.of(steps[best].expected, disappointment()),
+        measured[best],
+        measured[0],
+        extrapolation=steps[best].extrapolation,
+        errors=errors,
+    )
     return OptimizationResult(
         x=x,
         fun=float(measured[best]),
@@ -161,7 +180,7 @@ def _result(
         nit=len(steps) - 1,
         nfev=n_calls,
         trajectory=Trajectory(
-            fun=np.array([step.predicted for step in steps]),
+            fun=np.array([float(step.expected.mean) for step in steps]),
             rate=np.array([step.radius for step in steps]),
             accepted=np.array([step.accepted for step in steps]),
             x=np.array([step.x for step in steps]),
@@ -170,4 +189,5 @@ def _result(
         ),
         violation=violation,
         metadata={"params": space.params(x), "surrogate": fitted, "dataset": dataset},
+        assess=report,
     )

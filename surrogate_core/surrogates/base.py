@@ -20,7 +20,7 @@ from surrogate_core.precision import float64
 from surrogate_core.space import SearchSpace
 from surrogate_core.surrogates.output import Transform, from_latent, latent_of_mean, log_slope, moments
 from surrogate_core.surrogates.predictive import Predictive
-from surrogate_core.surrogates.support import Support, extrapolation
+from surrogate_core.surrogates.support import Support, extrapolation, rows
 
 if TYPE_CHECKING:
     from surrogate_core.surrogates.pathwise import FunctionDraws
@@ -158,6 +158,11 @@ class FittedSurrogate:
         data is from, 95 % are below 1.
         """
         return self._at(_extrapolation, X)
+
+    @property
+    def incumbent(self) -> float:
+        """The least prediction at a row of the data, in the problem's units."""
+        return float(self.predict(self.space.decode(rows(self.spec.support(self.state)))).min())
 
     def draws(self, n_draws: int, key: Array | None = None, n_features: int = 512) -> "FunctionDraws":
         """Functions drawn from the posterior of the noise-free function; called with points, each gives its values.

@@ -155,7 +155,12 @@ class Tracker:
         for row in report.tables.get("rounds", ()):  # a curve a metric
             numbers = {name: value for name, value in row.items() if isinstance(value, float)}
             metrics += [Metric(f"rounds.{name}", value, now, row["round"]) for name, value in numbers.items()]
-        self.client.log_batch(self.run_id, metrics=metrics, tags=[RunTag(f"cache.{report.stage}", cache)])
+        tags = {
+            f"cache.{report.stage}": cache,
+            **{f"{report.stage}.{name}": told for name, told in report.tags.items()},
+        }
+        run_tags = [RunTag(name, told) for name, told in tags.items()]
+        self.client.log_batch(self.run_id, metrics=metrics, tags=run_tags)
         for name, draw in report.figures.items():
             picture = pictures_folder(self.workspace) / f"{name}.png"
             try:
