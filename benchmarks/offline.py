@@ -44,17 +44,21 @@ TASKS: dict[str, Callable[[], Problem]] = {
 }
 
 
+def problem(name: str, seed: int) -> Problem:
+    """A problem; of those with a known formula, shifted by the seed."""
+    made = TASKS[name]()
+    return made.shifted(seed) if name.rstrip("0123456789") in (*FOUR, "branin", "hartmann") else made
+
+
 def task(name: str, seed: int) -> tuple[Dataset, Callable[[np.ndarray], float], float]:
     """Rows from the worse part of random designs, the true function, and its least value."""
-    problem = TASKS[name]()
-    if name.rstrip("0123456789") in (*FOUR, "branin", "hartmann"):
-        problem = problem.shifted(seed)
-    space = problem.space
+    made = problem(name, seed)
+    space = made.space
     X = space.decode(feasible_sample(space, "random", 250, 1000 + seed))
-    y = np.array([problem(space.params(x)) for x in X])
+    y = np.array([made(space.params(x)) for x in X])
     worse = np.argsort(-y, kind="stable")[: int(0.6 * len(y))]
     rows = np.random.default_rng(seed).permutation(worse)[:100]
-    return Dataset(X[rows], y[rows], space), lambda x: problem(space.params(x)), problem.minimum
+    return Dataset(X[rows], y[rows], space), lambda x: made(space.params(x)), made.minimum
 
 
 def measure(name: str, seed: int) -> dict[str, Any]:
@@ -78,7 +82,8 @@ def measure(name: str, seed: int) -> dict[str, Any]:
         "followed": gain(advice.found.x),
         "kappa": advice.strength.kappa,
         "stays": advice.stays,
-        "probability": advice.probability,
+        "probability": advice.trust.probability,
+        "verdict": advice.trust.verdict,
         "promised": advice.promised,
         "lower": advice.lower,
         "upper": advice.upper,

@@ -1,6 +1,7 @@
 """The page of a run: all that is on disk, nothing that a browser would fetch, and what is missing said so."""
 
 import base64
+import functools
 import re
 import subprocess
 import sys
@@ -24,8 +25,7 @@ from surrogate_core.performance.profiler import Cost
 from surrogate_core.space import Float, Integer, SearchSpace
 from surrogate_core.surrogates.base import FittedSurrogate
 from surrogate_core.surrogates.files import surrogate_files
-from surrogate_core.surrogates.gaussian_process import GPState, GPSurrogate
-from surrogate_core.surrogates.output import Output
+from surrogate_core.surrogates.gaussian_process import GPSurrogate
 from tasks import pictures
 from tasks.errors import BadInput
 from tasks.keys import DATASET, OPTIMUM, RECOMMENDATION, STAGES, TUNING, VALIDATION, stage_key
@@ -64,8 +64,9 @@ def rows(*y: float) -> Dataset:
     return Dataset(X, np.array(y), SPACE, reason=np.where(np.isfinite(y), "", REASON))
 
 
+@functools.cache
 def model() -> dict[str, bytes]:
-    state = GPState(*(np.ones(2) for _ in range(7)), *(np.ones(()) for _ in range(3)), Output(np.ones(()), np.ones(())))
+    state = GPSurrogate(kernel="rbf", n_starts=1).fit(rows(3.0, 2.0, 40.0, 5.0, 2.5)).state
     told = {
         "n_rows": 5,
         "modes": [2.5, 3.0],
@@ -83,11 +84,26 @@ def evaluation(proposed_in: int, objective: float | None, **params: Any) -> dict
         **told,
         "extrapolation": 0.75,
         "objective": objective,
+        "standardized_error": None if objective is None else 10 * (objective - 1.2),
         "reason": "" if objective else REASON,
         "params": params or {"x": 0.5, "n": 8},
     }
 
 
+TRUST: dict[str, Any] = {
+    "verdict": "doubtful",
+    "why": "measured 1.25, the best sample 2: an improvement, but only 1 of 2 promises were kept",
+    "disappointment": 0.75,
+    "corrected": 1.3,
+    "corrected_lower": 1.0,
+    "corrected_upper": 1.6,
+    "n_verified": 2,
+    "n_kept": 1,
+    "gradient_norm": 0.0625,
+    "hessian_condition": None,
+    "agreement": 0.5,
+    "probability": None,
+}
 OUTCOME: dict[str, Any] = {
     "best_sample": {"params": {"x": 0.25, "n": 3}, "measured": 2.0},
     "found_by": "surrogate",
@@ -98,6 +114,7 @@ OUTCOME: dict[str, Any] = {
     "measured": 1.25,
     "gain": 0.375,
     "extrapolation": 1.5,
+    "trust": TRUST,
     "surrogate": SPEC.to_config(),
     "chosen": CHOSEN.to_config(),
     "n_evaluations": 2,
@@ -158,6 +175,17 @@ REPORTS: dict[str, dict[str, Any]] = {
             {"round": 2, "promised": 1.2, "lower": 1.0, "upper": 1.4, "measured": 1.25, "best_so_far": 1.25},
         ],
         "evaluations": [evaluation(1, 1.6), evaluation(2, 1.25), evaluation(2, None)],
+        "search": {
+            "goal": {"name": "mean", "kappa": 1.0, "best": None},
+            "optima": {
+                "params": [{"x": 0.5, "n": 8}, {"x": 0.05, "n": 2}],
+                "predicted": [1.2, 1.5],
+                "uncertainty": [0.1, 0.2],
+                "n_starts": [1, 1],
+            },
+            "losses": [[3.0, 1.2], [2.0, None, 1.5]],
+            "statuses": ["converged", "max_iterations"],
+        },
     },
     TUNING: {
         "champion": {"surrogate": SPEC.to_config(), "metrics": METRICS},
@@ -259,12 +287,15 @@ def test_the_whole_page_fetches_nothing_and_tells_everything(workspace: Workspac
     assert parsed.foreign == []
     assert "script" not in parsed.elements
     assert sorted(parsed.ids) == sorted([*STAGES, "recommendation", "settings", "timings"])
-    assert parsed.elements.count("img") == 12
+    assert parsed.elements.count("img") == 17
     for picture in (address for address in parsed.addresses if address.startswith("data:")):
         drawn = base64.b64decode(picture.partition("base64,")[2]).decode()
         assert [link for link in re.findall(r'href="([^"]*)"', drawn) if not link.startswith(("#", "data:"))] == []
     for told in (
-        "1.25 measured; 37.5 % better than the best sample",
+        "1.25 measured; 37.5 % better than the best sample doubtful measured 1.25, the best sample 2",
+        "corrected for a disappointment of 0.75 sd 1.3, 95 % interval 1 to 1.6",
+        "starts that agree 50 %",
+        "slope of the prediction 0.062 sd a range",
         "1.234, 95 % interval 1.1 to 1.4 ✓ kept",
         "✗ FAILED min_r2 0.5 (it is 0.4), max_loo_crps 0.2 (not measured)",
         "distance from the data when proposed 1.5, beyond their edge",
@@ -374,7 +405,7 @@ def test_a_picture_that_cannot_be_drawn_is_told_in_its_place(workspace: Workspac
     (workspace.root / "box.py").write_text("def draw(designs): raise OSError('no font <i>')")
     parsed = Parsed(page(workspace))
     assert "This picture could not be drawn: OSError: no font <i>" in parsed.words
-    assert parsed.elements.count("img") == 11
+    assert parsed.elements.count("img") == 16
 
 
 def test_many_points_are_drawn_as_pixels(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,6 +153,7 @@ def final(**changed: Any) -> dict[str, Any]:
         "measured": 0.013,
         "gain": 0.5667,
         "params": {"a": 1.25},
+        "trust": {"verdict": "doubtful", "why": "only 1 of [2] promises were kept"},
         "gates_passed": True,
         "failed_gates": [],
         "surrogate": {"kind": "gaussian_process", "length_scale": None, "kernel": "rbf"},
@@ -172,8 +173,17 @@ def text(told: dict[str, Any]) -> str:
 
 def test_the_summary_tells_what_was_promised_and_measured() -> None:
     told = text(final(params={"a": 1.25, "rate [1/s]": "per [/h]"}))
+    trust = "doubtful: only 1 of [2] promises were kept"
     params = "a 1.25, rate [1/s] per [/h]"  # which is no markup
-    for words in ("0.012 (95 % interval 0.01 to 0.014)", "0.013", "56.7% better", "the champion", params, "passed"):
+    for words in (
+        "0.012 (95 % interval 0.01 to 0.014)",
+        "0.013",
+        "56.7% better",
+        "the champion",
+        params,
+        "passed",
+        trust,
+    ):
         assert words in told
 
 

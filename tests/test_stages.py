@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from surrogate_core.dataset import Dataset
+from surrogate_core.trust import disappointment
 from surrogate_core.validation.gates import METRICS
 from surrogate_core.validation.metrics import miscalibration_area
 from tasks.errors import BadInput, StageFailed
@@ -486,6 +487,63 @@ def test_a_seed_fixes_every_byte(project: Callable[..., Workspace]) -> None:
     assert np.isfinite(read(workspace, RECOMMENDATION)["measured"])
 
 
+@pytest.mark.parametrize(
+    ("source", "asked", "on_fail", "verdict"),
+    [
+        (BOWL.format(sign=1, offset=1), "supported", "stop", "supported"),
+        ("def f(x, y): return hash((x, y)) % 1009\n", "doubtful", "warn", "unsupported"),
+        ("def f(x, y): return hash((x, y)) % 1009\n", "doubtful", "stop", "unsupported"),
+    ],
+    ids=["passes", "warns", "stops"],
+)
+def test_the_verdict_on_the_optimum_passes_warns_and_stops(
+    source: str, asked: str, on_fail: str, verdict: str, project: Callable[..., Workspace]
+) -> None:
+    """A hash is nothing that can be learned: of four designs none is better than the best of 40 samples."""
+    workspace = project("collect.n_samples=40", f"gates={{trust: {asked}, on_fail: {on_fail}}}", source=source)
+    work(workspace, "collect", "fit", "validate", "optimize")
+    told = read(workspace, OPTIMUM)["trust"]
+    assert told["verdict"] == verdict
+    if verdict != "supported" and on_fail == "stop":
+        with pytest.raises(StageFailed, match=r"tune: the optimum fails trust doubtful .it is unsupported.: none of 4"):
+            work(workspace, "tune")
+        return
+    work(workspace, "tune")
+    final = read(workspace, RECOMMENDATION)
+    assert final["gates_passed"] == (verdict == "supported")
+    assert final["failed_gates"] == ([] if verdict == "supported" else ["trust doubtful (it is unsupported)"])
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_promises_are_corrected_by_those_that_were_measured_before(
+    sign: int, project: Callable[..., Workspace]
+) -> None:
+    direction = "minimize" if sign == 1 else "maximize"
+    workspace = project(f"problem.direction={direction}", source=BOWL.format(sign=sign, offset=1))
+    work(workspace, *STAGES)
+    optimum, tuning, final = (read(workspace, path) for path in (OPTIMUM, TUNING, RECOMMENDATION))
+    r2 = read(workspace, VALIDATION)["metrics"]["r2"]
+    rows = optimum["evaluations"]
+    errors = [row["standardized_error"] for row in rows]
+    for row, before in zip(rows, [0, 0, 2, 2], strict=True):
+        sd = (row["predicted_upper"] - row["predicted_lower"]) / 2 / 1.959963984540054
+        assert row["standardized_error"] == pytest.approx(sign * (row["objective"] - row["predicted"]) / sd, rel=1e-3)
+        known = disappointment(r2, errors[:before])
+        assert row["corrected"] == pytest.approx(row["predicted"] + sign * known.center * sd, rel=1e-6)
+        assert row["corrected_upper"] - row["corrected_lower"] == pytest.approx(2 * known.side * sd, rel=1e-6)
+    told = final["trust"]
+    assert told["n_verified"] == 6
+    everything = errors + [row["standardized_error"] for row in tuning["evaluations"]]
+    assert told["n_kept"] == sum(abs(error) <= 1.96 for error in everything)
+    assert told["measured"] == final["measured"]
+    assert 0 <= told["agreement"] <= 1
+    search = optimum["search"]
+    assert len(search["losses"]) == len(search["statuses"]) == sum(search["optima"]["n_starts"]) == 2
+    best = [min(sign * loss for loss in losses if loss is not None) for losses in search["losses"]]
+    assert best == sorted(best)
+    assert sign * search["optima"]["predicted"][0] == pytest.approx(best[0], abs=1e-6)
+
+
 OFFLINE = """\
 problem:
   data: tests.csv
@@ -510,8 +568,11 @@ def test_of_a_table_nothing_is_evaluated_and_a_prediction_is_recommended(
     workspace = Workspace.of(tmp_path, load_settings(tmp_path / "params.yaml"), foreign=False)
     work(workspace, *STAGES)
     optimum, final = read(workspace, OPTIMUM), read(workspace, RECOMMENDATION)
+    assert optimum["search"]["goal"]["name"] == "conservative"
     for found in (optimum, final):
         assert found["found_by"] == "surrogate"
+        assert found["trust"]["probability"] >= 0.5
+        assert found["trust"]["n_verified"] == 0
         assert found["measured"] is None
         assert found["gain"] is None
         assert found["lower"] < found["promised"] < found["upper"]
@@ -527,7 +588,7 @@ def test_of_a_table_nothing_is_evaluated_and_a_prediction_is_recommended(
     lines = {stage: read_report(stage, workspace).line for stage in STAGES}
     assert "1 failed (no value); inferred: width float" in lines["collect"]
     assert "2 designs proposed, none measured: there is only a table; promised" in lines["optimize"]
-    assert lines["tune"].endswith("not measured")
+    assert lines["tune"].endswith("not measured: supported")
 
 
 def test_where_no_prediction_beats_the_table_its_best_row_stands(tmp_path: Path) -> None:
@@ -538,7 +599,7 @@ def test_where_no_prediction_beats_the_table_its_best_row_stands(tmp_path: Path)
     work(workspace, "collect", "fit", "validate", "optimize")
     found = read(workspace, OPTIMUM)
     assert (found["found_by"], found["measured"], found["params"]) == ("collect", 0.0, {"x": 3})
-    assert read_report("optimize", workspace).line.endswith("only a table; the best sample stays, 0")
+    assert read_report("optimize", workspace).line.endswith("only a table; the best sample stays, 0: unsupported")
 
 
 def test_a_design_that_fails_as_samples_did_fails_no_stage(project: Callable[..., Workspace]) -> None:
