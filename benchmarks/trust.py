@@ -21,7 +21,7 @@ from benchmarks.rows import ROOT, journal, row, sources
 from surrogate_core import Dataset, GPSurrogate, MultiStartOptimizer
 from surrogate_core.refinement import refine
 from surrogate_core.sampling import feasible_sample
-from surrogate_core.trust import EVEN, SURE, VERDICTS, Promise, assess_measured, disappointment
+from surrogate_core.trust import EVEN, SURE, VERDICTS, Promise, assess_measured
 from surrogate_core.validation.cross_validation import cross_validate
 from tasks.machine import machine
 from tasks.proposals import errors_of, proposals

@@ -226,7 +226,10 @@ def quick_optimize(
     if data.ok.n_samples == 0:
         raise ValueError(f"function: expected values, got none of {data.n_samples}: {data.reason[0]}")
     found = workflow.fit_surrogate(data).optimize()
-    rows = collector.evaluate(np.asarray(found.x)[None])
+    if getattr(found, "violation", 0.0) > 0:  # not worth a call
+        rows = Dataset(np.asarray(found.x)[None], np.array([np.nan]), data.space, reason=np.array([found.message]))
+    else:
+        rows = collector.evaluate(np.asarray(found.x)[None])
     measured, best = float(rows.y[0]), data.best_index
     told = {"promised": float(found.fun), "measured": measured, "best_sample": float(data.y[best])}
     metadata = {**found.metadata, **told, "dataset": data.append(rows)}

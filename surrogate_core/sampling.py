@@ -35,19 +35,26 @@ def sample(sampling: Sampling, n_samples: int, n_dims: int, seed: int) -> np.nda
     return _DESIGNS[sampling](n_samples, n_dims, seed)
 
 
-def feasible_sample(space: SearchSpace, sampling: Sampling, n_samples: int, seed: int) -> np.ndarray:
+def feasible_sample(
+    space: SearchSpace, sampling: Sampling, n_samples: int, seed: int, box: np.ndarray | None = None
+) -> np.ndarray:
     """The first points of a design that meet the space's constraints, none twice; often those of `sample`.
+
+    Args:
+        space, sampling, n_samples, seed: of the design.
+        box: (d, 2) unit-cube bounds that it is within; by default the cube.
 
     Returns:
         (n, d) in [0, 1]; n is below n_samples for a grid, where a space has fewer points, and where so few meet the
         constraints among as many as are looked at.
     """
+    low, high = (0.0, 1.0) if box is None else box.T
     is_discrete = np.isfinite(space.n_points)
     if not space.constraints and not is_discrete:
-        return sample(sampling, n_samples, space.n_dims, seed)
+        return low + sample(sampling, n_samples, space.n_dims, seed) * (high - low)
     n, n_seen, meets = n_samples, 0, np.empty((0, space.n_dims))
     while n <= max(MOST_DRAWN, n_samples):
-        U = sample(sampling, n, space.n_dims, seed)
+        U = low + sample(sampling, n, space.n_dims, seed) * (high - low)
         X = space.decode(U)
         if is_discrete:
             new = np.sort(np.unique(X, axis=0, return_index=True)[1])

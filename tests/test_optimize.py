@@ -30,7 +30,7 @@ from surrogate_core.optimizers.multi_start import distinct
 from surrogate_core.optimizers.polish import drawn_into, valid
 from surrogate_core.optimizers.registry import make_optimizer
 from surrogate_core.optimizers.search import Aim
-from surrogate_core.sampling import sample
+from surrogate_core.sampling import feasible_sample, sample
 from surrogate_core.surrogates.base import FittedSurrogate
 
 SPACE = SearchSpace({"a": Float(-4, 4), "b": Float(0.1, 10, log=True)})
@@ -217,6 +217,9 @@ def test_valid_points_are_on_steps_and_choices_and_stay_where_they_are() -> None
         ({"bounds": [(-5, 1), (1, 2)]}, "bounds: expected -4 <= low <= high <= 4 of a, got -5, 1"),
         ({"x0": [1.0]}, r"x0: expected finite points of shape \(2,\) or \(k, 2\), got \[1.0\]"),
         ({"x0": [np.nan, 1]}, "x0: expected finite points"),
+        ({"x0": ["a", 1]}, r"x0: expected numbers, got \['a', 1\]"),
+        ({"bounds": "wide"}, "bounds: expected numbers, got 'wide'"),
+        ({"seed": 0.5}, "seed: expected an integer >= 0, got 0.5"),
         ({"goal": "least"}, "goal: expected one of mean"),
     ],
 )
@@ -396,3 +399,76 @@ def test_a_start_that_meets_the_constraints_is_one_to_return_to() -> None:
     found = LBFGSOptimizer().optimize(fitted, [0.92, 0.92], [(0.9, 0.95), (0, 1)])
     assert found.violation == 0
     assert space.is_feasible(found.x)
+
+
+class Tiny(Parabola):
+    """The same a millionth as high: what ends a start must not be of the values' own size."""
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        return 1e-7 * super().predict(X)
+
+
+@pytest.mark.parametrize("surrogate", [Parabola(), Tiny()], ids=["plain", "tiny"])
+def test_the_size_of_the_values_does_not_end_an_untraced_start(surrogate: Any) -> None:
+    found = LBFGSOptimizer().optimize(surrogate, [0.0, 0.9], bounds=BOUNDS)
+    assert found.x == pytest.approx([1, 0.3], abs=1e-3)
+    assert found.trajectory.x.shape == (found.nfev, 2)
+    assert found.trajectory.x[0].tolist() == [0.0, 0.9]
+
+
+def test_patience_ends_an_untraced_start() -> None:
+    eager = LBFGSOptimizer(patience=1, min_improvement=10.0)
+    found = eager.optimize(Parabola(), [0.0, 0.9], bounds=BOUNDS)
+    assert found.status.name == "NO_IMPROVEMENT"
+    assert found.nit <= 2
+
+
+def test_continuous_variables_are_followed_again_beside_an_untraced_surrogates_steps() -> None:
+    class Stepped:
+        """Least at x = n / 10 with n = 7: another n needs another x."""
+
+        space = SearchSpace({"x": Float(0, 1), "n": Integer(0, 9)})
+
+        def predict(self, X: np.ndarray) -> np.ndarray:
+            return np.asarray((X[:, 0] - X[:, 1] / 10) ** 2 * 100 + (X[:, 1] - 7) ** 2)
+
+    found = LBFGSOptimizer().optimize(Stepped(), [0.2, 2], executor=ExecutorSpec("serial"))
+    assert found.x == pytest.approx([0.7, 7], abs=1e-4)
+
+
+def test_the_points_given_are_starts_of_many() -> None:
+    x0 = np.array([[-3.9, 9.0], [3.9, 9.9]])  # where nobody would start
+    found = MultiStartOptimizer(n_starts=4).optimize(wells(), x0)
+    assert found.paths is not None
+    first = SPACE.decode(np.asarray(found.paths.points)[:, 0])
+    for x in x0:
+        assert np.abs(first - x).sum(axis=1).min() < 1e-6
+    many = MultiStartOptimizer(n_starts=32).optimize(wells(), SPACE.decode(sample("random", 24, 2, seed=1)))
+    assert many.n_starts == 32
+
+
+def test_starts_within_narrower_bounds_meet_the_constraints() -> None:
+    space = SearchSpace({"x": Float(0, 1), "y": Float(0, 1)}, ["x + y <= 0.5"])
+    U = feasible_sample(space, "sobol", 64, seed=0, box=np.array([[0.2, 0.4], [0.0, 1.0]]))
+    assert len(U) == 64
+    assert space.is_feasible(U).all()
+    assert U[:, 0].min() >= 0.2
+    assert U[:, 0].max() <= 0.4
+
+
+def test_starts_are_chosen_alike_whether_all_distances_are_known_at_once_or_not(monkeypatch: Any) -> None:
+    points = sample("sobol", 100, 3, seed=0)
+    order = np.random.default_rng(0).permutation(100)
+    one = MultiStartOptimizer(n_starts=20)._chosen(points, order)
+    monkeypatch.setattr("surrogate_core.optimizers.multi_start.CHUNK", 7)
+    assert MultiStartOptimizer(n_starts=20)._chosen(points, order).tolist() == one.tolist()
+    assert one[:10].tolist() == order[:10].tolist()
+
+
+def test_choices_that_differ_are_distinct_optima() -> None:
+    space = SearchSpace({"x": Float(0, 1), "kind": Categorical(list(range(60)))})  # their places are 1/60 apart
+    X = space.decode(sample("sobol", 64, 2, seed=0))
+    fitted = GPSurrogate(n_starts=1).fit(Dataset(X, (X[:, 0] - 0.5) ** 2, space))
+    found = SEARCH.optimize(fitted)
+    kinds = [one.x[1] for one in found.optima]
+    assert len(kinds) == len(set(kinds)) > 1

@@ -87,6 +87,18 @@ def test_steps_between_measurements_are_taken_on_the_surrogates_word() -> None:
     assert found.fun <= counted.function(counted.points[0])
 
 
+def test_what_was_taken_on_the_surrogates_word_is_measured_in_the_end() -> None:
+    counted, _, found = run(validate_every=3, max_iterations=2, max_evaluations=9)
+    assert found.trajectory.why[-1] == "the end"
+    assert len(counted.points) == 2
+    assert found.fun == bowl(found.x) == min(bowl(x) for x in counted.points)
+
+
+def test_a_surrogate_of_ones_own_is_no_model_of_a_true_function() -> None:
+    with pytest.raises(ValueError, match="surrogate: expected one that this library fitted"):
+        TrustRegionOptimizer().optimize(object(), true_function=bowl)  # type: ignore[arg-type]
+
+
 def test_the_surrogate_learns_only_where_it_is_asked_to() -> None:
     _, dataset, found = run()
     assert found.metadata["dataset"].n_samples == dataset.n_samples + found.nfev

@@ -16,6 +16,7 @@ from surrogate_core.surrogates.base import FittedSurrogate
 if TYPE_CHECKING:
     from surrogate_core.optimizers.result import OptimizationResult
 
+CHUNK = 1024  # points whose distances from all better ones are known at once
 NEAR = 0.05  # standard deviation of perturbations in unit-cube units
 
 
@@ -46,13 +47,14 @@ class MultiStartOptimizer:
         if not isinstance(self.n_screened, int) or self.n_screened < self.n_starts:
             raise ValueError(f"n_screened: expected an integer >= n_starts = {self.n_starts}, got {self.n_screened!r}")
 
-    def search(self, aim: Aim, rows: np.ndarray, seed: int) -> tuple[list[Ends], np.ndarray]:
+    def search(self, aim: Aim, rows: np.ndarray, seed: int, n_given: int = 0) -> tuple[list[Ends], np.ndarray]:
         """Where the starts of each goal end, and the points that were screened.
 
         Args:
             aim: what is minimized.
             rows: (k, d) unit-cube points worth starting from, such as the best of the data, the best first.
             seed: of the screened points.
+            n_given: how many of the rows are starts whatever they are worth, the first.
 
         Returns:
             G results, and (G, m, d) valid points, the best first.
@@ -62,7 +64,9 @@ class MultiStartOptimizer:
         of = np.repeat(np.arange(n_goals), len(screened))
         values = aim.values(np.tile(screened, (n_goals, 1)), of).reshape(n_goals, -1)
         order = np.argsort(values, axis=1, kind="stable")
-        starts = np.stack([screened[self._chosen(screened, best_first)] for best_first in order])
+        given = np.arange(self.n_screened, self.n_screened + n_given)  # rows come after what was drawn
+        chosen = [self._chosen(screened, best_first) for best_first in order]
+        starts = np.stack([screened[np.concatenate([given, places])[: self.n_starts]] for places in chosen])
         return descend(aim, self.optimizer, starts, screened, seed), screened[order]
 
     def optimize(
@@ -77,23 +81,24 @@ class MultiStartOptimizer:
         """Sobol points, rows, and perturbations of rows, (m, d): valid, within the box, and of a fixed number."""
         space, generator = aim.fitted.space, np.random.default_rng(seed)
         low, high = aim.box.T
-        drawn = feasible_sample(space, "sobol", self.n_screened, seed)
+        drawn = feasible_sample(space, "sobol", self.n_screened, seed, aim.box)
         drawn = np.resize(drawn if len(drawn) else rows, (self.n_screened, space.n_dims))
         near = np.resize(rows, (self.n_starts, space.n_dims)) if len(rows) else rows
         near = near + NEAR * generator.standard_normal(near.shape)
-        return valid(
-            space, np.concatenate([low + drawn * (high - low), np.clip(rows, low, high), np.clip(near, low, high)])
-        )
+        return valid(space, np.concatenate([np.clip(points, low, high) for points in (drawn, rows, near)]))
 
     def _chosen(self, points: np.ndarray, best_first: np.ndarray) -> np.ndarray:
         """Places of the starts among points: the best, then the others that are farthest from any better one.
 
         Where a function has several minima, each has a point near it without a better one nearby.
         """
-        half = (self.n_starts + 1) // 2
-        apart = cdist(points[best_first], points[best_first])
-        apart[np.triu_indices(len(points))] = np.inf  # what is no better does not count
-        alone = half + np.argsort(-apart.min(axis=1)[half:], kind="stable")[: self.n_starts - half]
+        half, ordered = (self.n_starts + 1) // 2, points[best_first]
+        apart = np.empty(len(points))
+        for first in range(0, len(points), CHUNK):  # the matrix of all distances may not fit
+            part = cdist(ordered[first : first + CHUNK], ordered[: first + CHUNK])
+            part[np.triu_indices(len(part), first, part.shape[1])] = np.inf  # what is no better does not count
+            apart[first : first + CHUNK] = part.min(axis=1)
+        alone = half + np.argsort(-apart[half:], kind="stable")[: self.n_starts - half]
         return np.concatenate([best_first[:half], best_first[alone]])
 
 

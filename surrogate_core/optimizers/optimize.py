@@ -45,14 +45,17 @@ def optimize(
         bounds: (low, high) of each variable in the problem's units, within those of the space, which are the default.
         goal: what is minimized, or its name.
         seed: fixes every bit.
-        executor: where starts are followed that cannot be traced; by default processes, or, of one start, this one.
-            Of the local optimizer only max_iterations and tolerance matter then.
+        executor: where starts are followed that cannot be traced; by default processes, or, of one start or a surrogate
+            whose class is the script's own, this one. Of the local optimizer only max_iterations, tolerance, patience
+            and min_improvement matter then.
         space: of a surrogate that has none.
 
     Raises:
         ValueError: a shape or a bound does not fit.
     """
     goal = goal if isinstance(goal, Goal) else Goal(goal)
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"seed: expected an integer >= 0, got {seed!r}")
     if not isinstance(surrogate, FittedSurrogate):
         return _untraced(optimizer, surrogate, x0, bounds, goal, seed, executor, space)
     fitted, space = surrogate, surrogate.space
@@ -61,7 +64,8 @@ def optimize(
     given = points_of(space, x0, box)
     aim = Aim(fitted, goal.form, [goal.weights(fitted)], box)
     if isinstance(optimizer, MultiStartOptimizer):
-        (ends,), _ = optimizer.search(aim, np.concatenate([given, known])[:N_ROWS], seed)
+        rows_ = np.concatenate([given, known[: max(N_ROWS - len(given), 0)]])
+        (ends,), _ = optimizer.search(aim, rows_, seed, len(given))
     else:
         starts = given if len(given) else known[:1]
         (ends,) = descend(aim, optimizer, starts[None], np.concatenate([starts, known]), seed)
@@ -88,15 +92,17 @@ def _untraced(
     local = optimizer
     if isinstance(optimizer, MultiStartOptimizer):
         local, n_drawn = optimizer.optimizer, max(optimizer.n_starts - len(starts), 0)
-        drawn = feasible_sample(space, "sobol", n_drawn, seed) if n_drawn else starts[:0]
+        drawn = feasible_sample(space, "sobol", n_drawn, seed, box) if n_drawn else starts[:0]
         if n_drawn and len(drawn) == 0:  # nothing meets the constraints
-            drawn = sample("sobol", n_drawn, space.n_dims, seed)
-        starts = np.concatenate([starts[: optimizer.n_starts], box[:, 0] + drawn * (box[:, 1] - box[:, 0])])
+            drawn = box[:, 0] + sample("sobol", n_drawn, space.n_dims, seed) * (box[:, 1] - box[:, 0])
+        starts = np.concatenate([starts[: optimizer.n_starts], drawn])
     elif len(starts) == 0:
         raise ValueError("x0: expected a point to start from, as the surrogate tells of no data, got none")
-    executor = executor or ExecutorSpec("processes" if len(starts) > 1 else "serial")
+    if executor is None:  # a class of a script or notebook is not found in other processes, or runs the script again
+        travels = len(starts) > 1 and type(surrogate).__module__ != "__main__"
+        executor = ExecutorSpec("processes" if travels else "serial")
     assert not isinstance(local, MultiStartOptimizer)
-    how = (local.max_iterations, local.tolerance, executor)
+    how = (local, executor)
     return _result(surrogate, space, goal, descend_untraced(surrogate, space, goal, starts, box, *how), box)
 
 
@@ -109,7 +115,7 @@ def _result(
     told = status.message
     if violation > 0:
         told = f"no design was found that meets the known constraints: they are missed by {violation:.3g}"
-    optima = _optima(surrogate, X, ends)
+    optima = _optima(surrogate, space, X, ends)
     agreement = optima[0].n_starts / len(X) if len(X) > 1 else None
     report = partial(assess, surrogate, X[0], kappa=goal.caution, agreement=agreement, box=box, violation=violation)
     return OptimizationResult(
@@ -129,12 +135,16 @@ def _result(
     )
 
 
-def _optima(surrogate: FittedSurrogate | AnySurrogate, X: np.ndarray, ends: Ends) -> tuple[Optimum, ...]:
+def _optima(
+    surrogate: FittedSurrogate | AnySurrogate, space: SearchSpace, X: np.ndarray, ends: Ends
+) -> tuple[Optimum, ...]:
     """The distinct ends, the best first; each start counts for the best that it is near to."""
+    choices = space.n_choices > 0
     kept: list[int] = []
     counts: list[int] = []
     for i in range(len(X)):
-        near = np.linalg.norm(ends.U[kept] - ends.U[i], axis=1) <= DISTANCE if kept else np.array([])
+        same = (X[kept] == X[i])[:, choices].all(axis=1)  # different choices are different designs
+        near = same & (np.linalg.norm(ends.U[kept] - ends.U[i], axis=1) <= DISTANCE)
         if near.any():
             counts[int(np.argmax(near))] += 1
         elif np.isfinite(ends.values[i]) or not kept:
@@ -174,18 +184,25 @@ def points_of(space: SearchSpace, x0: Any, box: np.ndarray) -> np.ndarray:
     """Starts in the problem's units as unit-cube points within the box, (k, d); none where there is none."""
     if x0 is None:
         return np.empty((0, space.n_dims))
-    X = np.atleast_2d(np.asarray(x0, dtype=float))
+    X = np.atleast_2d(_numbers("x0", x0))
     if X.ndim != 2 or X.shape[1] != space.n_dims or not np.isfinite(X).all():
         raise ValueError(f"x0: expected finite points of shape ({space.n_dims},) or (k, {space.n_dims}), got {x0!r}")
     low, high = space.bounds.T
     return np.clip(space.encode(np.clip(X, low, high)), *box.T)
 
 
+def _numbers(name: str, given: Any) -> np.ndarray:
+    try:
+        return np.asarray(given, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: expected numbers, got {given!r}") from error
+
+
 def unit_box(space: SearchSpace, bounds: Any) -> np.ndarray:
     """Bounds in the problem's units as those in the unit cube, (d, 2); without any, the cube."""
     if bounds is None:
         return np.tile([0.0, 1.0], (space.n_dims, 1))
-    edges = np.asarray(bounds, dtype=float)
+    edges = _numbers("bounds", bounds)
     if edges.shape != (space.n_dims, 2):
         raise ValueError(f"bounds: expected {space.n_dims} pairs (low, high), got shape {edges.shape}")
     for name, (low, high), (least, most) in zip(space.names, edges, space.bounds, strict=True):

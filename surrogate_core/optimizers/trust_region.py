@@ -103,6 +103,10 @@ class TrustRegionOptimizer(LocalOptimizer):
         """
         if true_function is None:
             return super().optimize(surrogate, x0, bounds, **how)
+        if not isinstance(surrogate, FittedSurrogate):
+            raise ValueError(
+                f"surrogate: expected one that this library fitted, as there is a true_function, got {surrogate!r}"
+            )
         from surrogate_core.optimizers.verified import optimize_verified  # it needs all optimizers
 
         return optimize_verified(self, surrogate, x0, bounds, true_function, dataset, **how)

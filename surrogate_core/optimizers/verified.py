@@ -130,6 +130,11 @@ def optimize_verified(
             if radius < LEAST_RADIUS:
                 status = Status.RADIUS_TOO_SMALL
                 break
+        if n_unchecked and n_calls < optimizer.max_evaluations:  # what was taken on the surrogate's word
+            foretold = _told(fitted, here)
+            measured, failed = measure(here)
+            told = failed or "the end"
+            steps.append(Step(*foretold, measured, radius, not failed and measured < value, told))
     except KeyboardInterrupt:
         if not steps:
             raise
