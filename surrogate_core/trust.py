@@ -181,13 +181,8 @@ def assess(
         verdict, why = VERDICTS[1], "nothing was measured, and the surrogate tells too little of itself"
     else:
         verdict = VERDICTS[(probability >= EVEN) + (probability >= SURE)]
-        odds = (
-            f"{100 * probability:.0f} %"
-            if 0.01 <= probability <= 0.99
-            else "1 % or less"
-            if probability < 0.5
-            else "99 % or more"
-        )
+        odds = f"{100 * min(max(probability, 0.01), 0.99):.0f} %{' or less' * (probability < 0.01)}"
+        odds += " or more" * (probability > 0.99)
         why = f"a value better than the best sample, {sign * best:.4g}, is probable to {odds}"
         why = "; ".join([why, *_remarks(evidence)])
     promise = Promise._make(map(float, Promise.of(expected, known, sign)))

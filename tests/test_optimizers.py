@@ -334,3 +334,16 @@ def test_a_descent_that_steps_to_where_there_is_no_value_has_not_converged() -> 
     found = follow(GradientDescentOptimizer(), lambda u, _, __: jnp.where(u[0] > 0.6, jnp.nan, -u[0]), [[0.3]])
     assert found.status.tolist() == [Status.NOT_FINITE]
     assert 0.55 < found.U[0, 0] <= 0.6
+
+
+def test_one_program_does_for_any_number_of_starts_beyond_one() -> None:
+    def objective(u: jax.Array, shared: Any, own: Any) -> jax.Array:
+        return ((u - 0.3) ** 2).sum()
+
+    before = loop._follow._cache_size()
+    for n in (2, 9, 33, 130, 300):
+        paths = follow(LBFGSOptimizer(), objective, sample("sobol", n, 2, seed=0))
+        assert paths.U.shape == (n, 2)
+        assert np.asarray(paths.U) == pytest.approx(np.full((n, 2), 0.3), abs=1e-6)
+        assert (np.asarray(paths.status) == Status.CONVERGED).all()
+    assert loop._follow._cache_size() == before + 1

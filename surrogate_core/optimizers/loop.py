@@ -27,7 +27,7 @@ Objective = Callable[[Array, Any, Any], Array]
 
 BLOCK = 32  # lanes: enough for the arithmetic to be worth its overhead, and few enough to stay in a CPU's cache
 SHARE = 128  # starts for each thread, however many threads there are
-MAX_POINTS = 2**21  # numbers; longer paths of points are not kept
+MAX_POINTS = 2**22  # numbers; longer paths of points are not kept
 
 
 class Paths(NamedTuple):
@@ -60,7 +60,7 @@ class Paths(NamedTuple):
 def follow(
     optimizer: LocalOptimizer, objective: Objective, starts: Any, shared: Any = (), own: Any = (), bounds: Any = None
 ) -> Paths:
-    """Follows a function from each start; compiled once for a function, a spec and shapes.
+    """Follows a function from each start; compiled once for a function, a spec, and one or many starts.
 
     Args:
         optimizer: how.
@@ -80,18 +80,18 @@ def follow(
     if edges.shape[-1:] != (2,) or not (edges[..., 0] <= edges[..., 1]).all():
         raise ValueError(f"bounds: expected {U.shape[1]} pairs low <= high, got {edges.tolist()}")
     edges = np.broadcast_to(edges, (*U.shape, 2))
-    n_shares = max(1, len(U) // SHARE)
-    size = -(-len(U) // n_shares)
-    places = np.minimum(np.arange(n_shares * size), len(U) - 1).reshape(n_shares, size)  # of equal sizes: one program
+    size = 1 if len(U) == 1 else SHARE
 
     @float64
-    def follow_share(rows: np.ndarray) -> Paths:
+    def follow_share(places: np.ndarray) -> Paths:
+        rows = np.resize(places, size)  # filled up, so that two programs do for any number
         mine = jax.tree.map(lambda leaf: leaf[rows], own)
         box = Box(edges[rows, :, 0], edges[rows, :, 1])
-        return jax.tree.map(np.asarray, _follow(optimizer, objective, U[rows], shared, mine, box))
+        paths = _follow(optimizer, objective, U[rows], np.int32(len(places)), shared, mine, box)
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(places)], paths)
 
-    shares = in_threads(follow_share, places)
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(U)], *shares)
+    shares = in_threads(follow_share, np.array_split(np.arange(len(U)), -(-len(U) // size)))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *shares)
 
 
 class _Lane(NamedTuple):
@@ -114,10 +114,13 @@ class _Lane(NamedTuple):
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _follow(optimizer: LocalOptimizer, objective: Objective, starts: Array, shared: Any, own: Any, box: Box) -> Paths:
-    n_starts, d = starts.shape
-    n_lanes, turns = min(BLOCK, n_starts), optimizer.max_turns
-    kept = d if n_starts * turns * d <= MAX_POINTS else 0
+def _follow(
+    optimizer: LocalOptimizer, objective: Objective, starts: Array, n_starts: Array, shared: Any, own: Any, box: Box
+) -> Paths:
+    """Of the first n_starts; the rows after them are not followed."""
+    size, d = starts.shape
+    n_lanes, turns = min(BLOCK, size), optimizer.max_turns
+    kept = d if size * turns * d <= MAX_POINTS else 0
     take_turn = jax.vmap(partial(_turn, optimizer, jax.value_and_grad(objective), shared))
 
     def begin(owner: Array) -> _Lane:
@@ -169,22 +172,22 @@ def _follow(optimizer: LocalOptimizer, objective: Objective, starts: Array, shar
         is_free = lanes.status != Status.RUNNING
         fresh = jax.vmap(begin)(jnp.where(is_free, jnp.minimum(n_begun + jnp.cumsum(is_free) - 1, n_starts), n_starts))
         lanes = jax.tree.map(partial(_where, is_free), fresh, lanes)
-        return lanes, jnp.minimum(n_begun + is_free.sum(), n_starts), paths
+        return lanes, jnp.minimum(n_begun + is_free.sum(dtype=jnp.int32), n_starts), paths
 
     blank = Paths(
-        U=jnp.full((n_starts, d), jnp.nan),
-        values=jnp.full(n_starts, jnp.inf),
-        slopes=jnp.full(n_starts, jnp.nan),
-        n_iterations=jnp.zeros(n_starts, jnp.int32),
-        n_evaluations=jnp.zeros(n_starts, jnp.int32),
-        status=jnp.zeros(n_starts, jnp.int32),
-        losses=jnp.full((n_starts, turns), jnp.nan),
-        rates=jnp.full((n_starts, turns), jnp.nan),
-        accepted=jnp.zeros((n_starts, turns), bool),
-        points=jnp.full((n_starts, turns, kept), jnp.nan),
+        U=jnp.full((size, d), jnp.nan),
+        values=jnp.full(size, jnp.inf),
+        slopes=jnp.full(size, jnp.nan),
+        n_iterations=jnp.zeros(size, jnp.int32),
+        n_evaluations=jnp.zeros(size, jnp.int32),
+        status=jnp.zeros(size, jnp.int32),
+        losses=jnp.full((size, turns), jnp.nan),
+        rates=jnp.full((size, turns), jnp.nan),
+        accepted=jnp.zeros((size, turns), bool),
+        points=jnp.full((size, turns, kept), jnp.nan),
     )
-    lanes = jax.vmap(begin)(jnp.arange(n_lanes))
-    return jax.lax.while_loop(any_running, turn, (lanes, jnp.asarray(n_lanes), blank))[2]
+    lanes = jax.vmap(begin)(jnp.minimum(jnp.arange(n_lanes), n_starts))
+    return jax.lax.while_loop(any_running, turn, (lanes, jnp.minimum(n_lanes, n_starts), blank))[2]
 
 
 def _turn(

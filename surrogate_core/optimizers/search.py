@@ -17,8 +17,9 @@ from surrogate_core.optimizers.local import LocalOptimizer
 from surrogate_core.optimizers.loop import Objective, Paths, follow
 from surrogate_core.optimizers.polish import drawn_into, is_plain, meets, polish, valid
 from surrogate_core.precision import float64
-from surrogate_core.surrogates.base import FittedSurrogate, bucket
+from surrogate_core.surrogates.base import CHUNK, FittedSurrogate
 
+FEW_POINTS = 64  # that are evaluated at once; more in chunks
 N_POLISHED = 4  # ends of each goal
 
 
@@ -60,9 +61,12 @@ class Aim:
     @float64
     def values(self, U: np.ndarray, of: np.ndarray) -> np.ndarray:
         """(n,) of points, (n, d), each by the goal whose number is given, (n,)."""
-        full = _padded(len(U))
-        own = _at(self._weights, of[full])
-        return np.asarray(_of_points(self._objective, U[full], self.fitted.state, own))[: len(U)]
+        made, size = [], FEW_POINTS if len(U) <= FEW_POINTS else CHUNK
+        for first in range(0, len(U), size):
+            rows = np.arange(first, first + size) % len(U)  # filled up, so that two programs do for any number
+            own = _at(self._weights, of[rows])
+            made.append(np.asarray(_of_points(self._objective, U[rows], self.fitted.state, own)))
+        return np.concatenate(made)[: len(U)]
 
     def descend(self, optimizer: LocalOptimizer, U: np.ndarray, of: np.ndarray, bounds: Any = None) -> Paths:
         """Paths from starts, (n, d), each by the goal whose number is given."""
@@ -100,8 +104,7 @@ def descend(aim: Aim, optimizer: LocalOptimizer, starts: np.ndarray, others: np.
         top = np.concatenate([goal * n_starts + _first(U[of == goal], values[of == goal]) for goal in range(n_goals)])
 
         def descended(points: np.ndarray, rows: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-            full = _padded(len(points))
-            return np.asarray(aim.descend(optimizer, points[full], of[top[rows]][full], bounds[full]).U)[: len(points)]
+            return np.asarray(aim.descend(optimizer, points, of[top[rows]], bounds).U)
 
         U[top] = polish(space, U[top], lambda at, rows: aim.values(at, of[top[rows]]), descended, aim.box, seed)
         values = np.where(meets(space, U), aim.values(U, of), np.inf)
@@ -120,11 +123,6 @@ def _first(U: np.ndarray, values: np.ndarray) -> np.ndarray:
     order = np.argsort(values, kind="stable")
     once = np.sort(np.unique(U[order], axis=0, return_index=True)[1])
     return np.asarray(order[once[:N_POLISHED]])
-
-
-def _padded(n: int) -> np.ndarray:
-    """Places of n points, some of them again, so that few sizes are compiled."""
-    return np.arange(bucket(n)) % n
 
 
 def _at(tree: Any, rows: np.ndarray) -> Any:
