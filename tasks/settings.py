@@ -73,7 +73,7 @@ class Optimize:
     evaluations_per_round: Count = 8
     n_starts: Annotated[int, Strict(), Field(ge=1, le=512)] = 16
     optimizer: dict[str, Any] = Field(default_factory=lambda: {"kind": "lbfgs"})
-    goal: Literal["auto"] | Name = "auto"
+    goal: Literal["auto", Name] = "auto"
     kappa: Annotated[Number, Field(ge=0)] | None = None
     seed: Seed = 0
 

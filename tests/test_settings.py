@@ -94,7 +94,7 @@ MISTAKES = [
     ("gates={1: 2}", "gates.1: unknown key; expected on_fail, trust, or min_ or max_ and one of r2"),
     ("gates=3", "gates: expected a mapping, got 3"),
     ("gates.trust=sure", "gates.trust: expected 'supported' or 'doubtful', got 'sure'"),
-    ("optimize.goal=least", "optimize.goal: expected 'auto'"),
+    ("optimize.goal=least", "optimize.goal: expected 'auto', 'mean', 'cautious', 'exploring'"),
     ("optimize.kappa=-1", "optimize.kappa: expected a number >= 0, got -1"),
     ("optimize.round=3", "optimize.round: unknown key; did you mean rounds?"),
     (

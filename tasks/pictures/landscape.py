@@ -35,7 +35,7 @@ def slices(fitted: FittedSurrogate, params: dict[str, Any], rows: Dataset, sign:
     columns = min(4, n)
     figure = Figure(figsize=(2.7 * columns + 0.6, 2.4 * -(-n // columns) + 0.4))
     grid = figure.subplots(-(-n // columns), columns, sharey=True, squeeze=False)
-    ok, seen = rows.ok, []
+    ok, seen, edges = rows.ok, [], list[float]()
     for axes, j in zip_longest(grid.flat, shown):
         if j is None:
             axes.remove()
@@ -53,10 +53,13 @@ def slices(fitted: FittedSurrogate, params: dict[str, Any], rows: Dataset, sign:
         axes.axvline(x[j], color=RED, lw=1)
         _axis(axes, space, j, "x")
         seen.append(np.concatenate([mean, sign * ok.y[near > 0.5]]))
+        edges += [low.min(), high.max()]
     spread = np.concatenate(seen)
-    least, most = float(spread.min()), float(spread.max())
-    margin = 0.3 * (most - least) or 0.5  # intervals may be far wider
-    grid[0, 0].set_ylim(least - margin, most + margin)
+    height = float(np.ptp(spread)) or 1.0
+    least = max(min(edges), spread.min() - height / 2)  # intervals may be far wider
+    most = min(max(edges), spread.max() + height / 2)
+    margin = 0.04 * height
+    grid[0, 0].set_ylim(min(least, spread.min()) - margin, max(most, spread.max()) + margin)
     for axes in grid[:, 0]:
         axes.set_ylabel("objective")
     figure.subplots_adjust(hspace=0.5, wspace=0.08)
@@ -81,7 +84,7 @@ def planes(fitted: FittedSurrogate, params: dict[str, Any], rows: Dataset, sign:
         ):
             sides = [part.reshape(N_ACROSS, N_ACROSS) for part in (points[:, i], points[:, j], values)]
             drawn = axes.contourf(*sides, 24, cmap=colours) if np.ptp(values) > 0 else axes.pcolormesh(*sides)
-            figure.colorbar(drawn, ax=axes, label=label, format="%.3g")
+            figure.colorbar(drawn, ax=axes, label=label)
             _rows_and_design(axes, space, rows, space.point(params), i, j)
             _axis(axes, space, i, "x")
             _axis(axes, space, j, "y")
@@ -98,7 +101,7 @@ def gradient_field(fitted: FittedSurrogate, params: dict[str, Any], rows: Datase
     values = sign * fitted.predict(points)
     sides = [part.reshape(2 * N_ACROSS, 2 * N_ACROSS) for part in (*points.T, values)]
     drawn = axes.contourf(*sides, 24, cmap="viridis", alpha=0.85)
-    figure.colorbar(drawn, ax=axes, label="predicted", format="%.3g")
+    figure.colorbar(drawn, ax=axes, label="predicted")
     at = _over(space, space.point(params), 0, 1, N_ARROWS)
     down = -fitted.gradient(at) / space.slope(at)  # in unit-cube units: what the search follows
     length = np.linalg.norm(down, axis=1, keepdims=True)

@@ -99,7 +99,7 @@ def optima(search: dict[str, Any], space: SearchSpace, params: dict[str, Any]) -
     axes.set_xticks(range(n), space.names[:n], rotation=30 if n > 6 else 0, ha="right" if n > 6 else "center")
     axes.tick_params(axis="x", pad=12, length=0)
     axes.set(yticks=[], ylim=(-0.1, 1.1))
-    figure.colorbar(colour, ax=axes, label="predicted", format="%.3g")
+    figure.colorbar(colour, ax=axes, label="predicted")
     axes.set_title(f"{len(U)} distinct optima of {len(search['losses'])} starts", fontsize=10)
     axes.legend(frameon=False, fontsize=8, loc="upper right", bbox_to_anchor=(1, -0.12))
     for spine in axes.spines.values():
