@@ -5,7 +5,7 @@
 20 problems, two seeds, few and many samples. Before each measurement of a minimizer of the prediction its verdict is
 noted; a design is good where it is better than the best sample so far. After four rounds the verdict on what was
 measured is noted, and whether the surrogate's next promise is kept. The prior of `surrogate_core.trust` was learned on
-other seeds. Finished rows are kept, so a run that was stopped goes on.
+the same problems with other seeds. Finished rows are kept, so a run that was stopped goes on.
 """
 
 import sys
@@ -21,7 +21,7 @@ from benchmarks.rows import ROOT, journal, row, sources
 from surrogate_core import Dataset, GPSurrogate, MultiStartOptimizer
 from surrogate_core.refinement import refine
 from surrogate_core.sampling import feasible_sample
-from surrogate_core.trust import EVEN, SURE, VERDICTS, Promise, assess_measured
+from surrogate_core.trust import SIDE, VERDICTS, Promise, assess_measured, verdict_of
 from surrogate_core.validation.cross_validation import cross_validate
 from tasks.machine import machine
 from tasks.proposals import errors_of, proposals
@@ -71,11 +71,7 @@ def _after(found: Any, data: Dataset, table: Any, optimizer: Any, evaluated: Any
     end = optimizer.optimize(found.fitted, seed=seed)
     expected = found.fitted.predictive(end.x)
     error = float(expected.standardized_error(evaluated(end.x[None]).y[0]))
-    return {"verdict": told.verdict, "n_kept": told.n_kept, "next_kept": abs(error) <= 1.96}
-
-
-def verdict_of(probability: float) -> str:
-    return VERDICTS[(probability >= EVEN) + (probability >= SURE)]
+    return {"verdict": told.verdict, "n_kept": told.n_kept, "next_kept": abs(error) <= SIDE}
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> str:

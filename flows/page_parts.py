@@ -51,7 +51,8 @@ def headline_of(workspace: Workspace, parts: Parts) -> Part | None:
     stage, final = _last(parts)
     if final is None and samples:
         best = samples["best"]
-        nothing = dict.fromkeys(("promised", "lower", "upper", "kept", "gain", "surrogate", "extrapolation", "trust"))
+        unknown = ("promised", "lower", "upper", "kept", "gain", "surrogate", "extrapolation", "trust", "gates_passed")
+        nothing = dict.fromkeys(unknown)
         stage, final = "collect", {**nothing, **best, "best_sample": best, "found_by": "collect"}
     if final is None:
         return None
@@ -179,6 +180,7 @@ def _outcome(found: Part) -> Part:
     told = {name: found[name] for name in ("params", "measured", "gain", "promised", "found_by", "extrapolation")}
     told |= {name: None if found["promised"] is None else found[name] for name in ("lower", "upper")}
     best = {name: found["best_sample"][name] for name in ("params", "measured")}
+    told |= {name: found.get(name) for name in ("gates_passed", "failed_gates")}
     return {**told, "trust": found["trust"], "best_sample": best, "kept": _kept(told), "surrogate": told_spec(found)}
 
 

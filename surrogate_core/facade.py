@@ -22,11 +22,10 @@ from surrogate_core.sampling import Sampling
 from surrogate_core.space import SearchSpace
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
 from surrogate_core.surrogates.files import SURROGATES
-from surrogate_core.trust import Promise, Trust, assess_measured, disappointment
-from surrogate_core.validation.cross_validation import cross_validate
+from surrogate_core.trust import Promise, Trust, assess_measured, disappointment, expected_at
+from surrogate_core.validation.cross_validation import FOLDS, cross_validate
 from surrogate_core.validation.held_out import HeldOut
 
-FOLDS = 5  # of the cross-validation by which trust is judged
 METRICS = ("r2", "rmse", "mae", "nlpd", "crps", "coverage_50", "coverage_90", "coverage_95", "miscalibration_area")
 Bounds = Sequence[tuple[float, float]] | SearchSpace
 
@@ -166,13 +165,16 @@ class SurrogateOptimizer:
             ValueError: nothing is fitted, or the result is of an optimizer of one's own.
         """
         self._check_fitted()
-        assert self.training_data is not None
+        if not isinstance(found, OptimizationResult):
+            raise ValueError(f"found: expected the result of an optimizer of this library, got {found!r}")
         evidence: dict[str, Any] = {}
-        if isinstance(self.surrogate, FittedSurrogate):
-            evidence["r2"] = cross_validate(self.surrogate.asked, self.training_data, FOLDS, self.seed).metrics["r2"]
-        if found.trajectory.measured is None:
+        if self.training_data is not None:
             rows = self.training_data.ok
-            evidence["best"] = float(rows.y[rows.best_index])
+            if isinstance(self.surrogate, FittedSurrogate) and rows.n_samples > 1:
+                folds = min(FOLDS, rows.n_samples)
+                evidence["r2"] = cross_validate(self.surrogate.asked, rows, folds, self.seed).metrics["r2"]
+            if found.trajectory.measured is None:
+                evidence["best"] = float(rows.y[rows.best_index])
         return found.trust_given(**evidence)
 
     @property
@@ -311,18 +313,17 @@ def tune_surrogate_hyperparameters(
     return dict(best.params), best.score, tried
 
 
-def _measured_report(surrogate: Any, found: Any, data: Dataset, rows: Dataset) -> Callable[..., Trust] | None:
+def _measured_report(surrogate: Any, found: Any, data: Dataset, rows: Dataset) -> Callable[..., Trust]:
     """Of a design that was found and measured, or of the best of the data where that is no worse."""
-    if not isinstance(surrogate, FittedSurrogate):
-        return getattr(found, "assess", None)
     best, measured = float(data.y[data.best_index]), float(rows.y[0])
-    expected, is_ok = surrogate.predictive(found.x), rows.status[0] == "ok"
-    errors = [float(expected.standardized_error(rows.y[0]))] if is_ok else []
-    far = float(surrogate.extrapolation(found.x))
-    told: tuple[Any, ...] = (found.x, Promise.of(expected, disappointment()), measured, best)
+    expected, is_ok = expected_at(surrogate, np.asarray(found.x)), rows.status[0] == "ok"
+    known: dict[str, Any] = {"best": best, "extrapolation": None, "agreement": getattr(found, "agreement", None)}
+    known["errors"] = [float(expected.standardized_error(rows.y[0]))] if is_ok and np.isfinite(expected.s) else []
     if not (is_ok and measured < best):
-        told = (data.X[data.best_index], None, best, best)
-    return partial(assess_measured, surrogate, *told, extrapolation=far, errors=errors)
+        return partial(assess_measured, surrogate, data.X[data.best_index], None, best, **{**known, "agreement": None})
+    if isinstance(surrogate, FittedSurrogate):
+        known["extrapolation"] = float(surrogate.extrapolation(found.x))
+    return partial(assess_measured, surrogate, found.x, Promise.of(expected, disappointment()), measured, **known)
 
 
 def make_surrogate(kind: str, params: Mapping[str, Any] | None = None) -> Any:

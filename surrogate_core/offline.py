@@ -23,14 +23,13 @@ from surrogate_core.optimizers.result import OptimizationResult
 from surrogate_core.optimizers.search import Aim
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
 from surrogate_core.trust import EVEN, Trust
-from surrogate_core.validation.cross_validation import cross_validate
+from surrogate_core.validation.cross_validation import FOLDS, cross_validate
 
 STRENGTHS = (0.0, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0)
 PARTS = (0.1, 0.2, 0.4)  # of the rows, the best, that are held out
 DOUBT = 0.5  # standard deviations that are added to what the surrogate of all rows thinks of a design
 FEWEST = 8  # rows that must be left
 UNKNOWN = 1.0  # the strength where rows are too few to hold any out
-FOLDS = 5  # of the cross-validation that tells how far the surrogate can be believed
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +40,7 @@ class Strength:
         kappa: the strength that is chosen.
         scores: (K,) of each of STRENGTHS, in standardized units: what the surrogate of all rows thinks of the designs
             it led to, the mean plus DOUBT standard deviations, averaged over PARTS; the least is best. Empty where rows
-            are too few.
+            are too few, or the strength was given.
     """
 
     kappa: float
@@ -98,14 +97,13 @@ def recommend(
     """
     if not 0 <= confidence <= 1:
         raise ValueError(f"confidence: expected a number in [0, 1], got {confidence!r}")
-    if kappa is not None:
-        Goal("conservative", kappa)  # a mistake shows before any work
+    Goal("conservative", kappa or 0.0)  # a mistake shows before any work
     optimizer = optimizer or MultiStartOptimizer()
     rows = dataset.ok
     fitted = spec.fit(rows, jax.random.key(seed))
-    strength = learned_strength(fitted, rows, optimizer, seed)
-    chosen = strength.kappa if kappa is None else kappa
-    found = optimize(optimizer, fitted, goal=Goal("conservative", kappa=chosen), seed=seed)
+    given = None if kappa is None else Strength(kappa, np.empty(0))
+    strength = given or learned_strength(fitted, rows, optimizer, seed)
+    found = optimize(optimizer, fitted, goal=Goal("conservative", strength.kappa), seed=seed)
     folds = min(FOLDS, rows.n_samples)
     r2 = cross_validate(spec, rows, folds, seed).metrics["r2"] if folds > 1 else None
     best = rows.best_index

@@ -1,7 +1,8 @@
 """Optimization in rounds: the surrogate proposes, the true function answers, the surrogate learns.
 
 One look at a surrogate promises what it cannot keep, for its optimum lies where it knows least. Each round
-evaluates the minimizer of the prediction, whose promise is put on record, beside points that explore.
+evaluates the minimizer of a goal, such as the prediction, beside points that explore; what is promised of each is put
+on record.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from surrogate_core.surrogates.predictive import Predictive
 
 N_ROW_STARTS = 16  # how many of the best rows the optimizer may start from
 FRESH = 1e-3  # unit-cube distance from every earlier row below which a point is one that is known
+FAR = 100.0  # standard deviations beyond which an error is as good as infinite
 APART = 0.03  # and from the other points of its round
 
 
@@ -41,9 +43,9 @@ class Round:
 
     @property
     def errors(self) -> np.ndarray:
-        """(k,) standardized errors of what was expected, of the proposals that gave a value."""
-        ok = self.rows.status == "ok"
-        return self.expected.standardized_error(self.rows.y)[ok]
+        """(q,) standardized errors of what was expected, NaN of proposals without a value, all within +-FAR."""
+        off = np.clip(self.expected.standardized_error(self.rows.y), -FAR, FAR)
+        return np.where(self.rows.status == "ok", off, np.nan)
 
 
 @dataclass(frozen=True, eq=False)

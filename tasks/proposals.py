@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from surrogate_core.refinement import Refinement
 from surrogate_core.surrogates.base import FittedSurrogate
 from surrogate_core.surrogates.output import from_latent
 from surrogate_core.trust import EVEN, Promise, assess, assess_measured, disappointment
+from tasks.problem import Problem
 
 _PROMISED = (
     *("predicted", "predicted_lower", "predicted_upper"),
@@ -40,7 +41,6 @@ def proposals(
     for number, one in enumerate(found.rounds):
         known = disappointment(r2, errors, -one.kappa)
         promise, probability = Promise.of(one.expected, known, sign), known.probability(one.expected, best)
-        off = one.expected.standardized_error(one.rows.y)
         for i in range(one.rows.n_samples):
             ok = one.rows.status[i] == "ok"
             table.append(
@@ -56,12 +56,12 @@ def proposals(
                     "corrected_lower": float(promise.corrected_lower[i]),
                     "corrected_upper": float(promise.corrected_upper[i]),
                     "objective": float(sign * one.rows.y[i]) if ok else None,
-                    "standardized_error": float(off[i]) if ok else None,
+                    "standardized_error": float(one.errors[i]) if ok else None,
                     "reason": str(one.rows.reason[i]),
                     "params": one.rows.space.params(one.rows.X[i]),
                 }
             )
-        errors += one.errors.tolist()
+        errors += one.errors[one.rows.status == "ok"].tolist()
         best = min([best, *one.rows.ok.y])
     return table
 
@@ -71,16 +71,16 @@ def errors_of(table: Sequence[Mapping[str, Any]]) -> list[float]:
     return [row["standardized_error"] for row in table if row["standardized_error"] is not None]
 
 
-def trust(
+def report_of_trust(
     fitted: FittedSurrogate,
     final: Mapping[str, Any],
     table: Sequence[Mapping[str, Any]],
     *,
     r2: float,
     searched: OptimizationResult,
-    sign: float,
+    problem: Problem,
 ) -> dict[str, Any]:
-    """How far the design that a stage came to can be believed.
+    """How far the design that a stage came to can be believed, or, where nothing is measured, that which it proposed.
 
     Args:
         fitted: to all that was measured.
@@ -88,21 +88,23 @@ def trust(
         table: all `proposals` so far.
         r2: of held-out values.
         searched: where starts lead on the fitted surrogate.
-        sign: -1 where the problem maximizes.
+        problem: whether anything is measured, and which way is better.
     """
-    best, row = final["best_sample"]["measured"], None
-    is_measured = any(row["standardized_error"] is not None for row in table)
-    params = final["params"] if is_measured or not table else table[0]["params"]  # of what was promised, if it stays
-    if final["found_by"] == "surrogate":
-        row = next(row for row in table if row["params"] == final["params"])
-    x = fitted.space.point(params)
-    known: dict[str, Any] = {"r2": r2, "errors": errors_of(table), "sign": sign}
-    known["agreement"] = searched.agreement_at(x, fitted.space)
-    if not is_measured:
-        return assess(fitted, x, best=sign * best, kappa=-table[0]["kappa"] if table else 0.0, **known).to_dict()
-    promise = None if row is None else Promise(*(row[name] for name in _PROMISED))
-    known["extrapolation"] = final["extrapolation"]
-    return assess_measured(fitted, x, promise, final["measured"], best, **known).to_dict()
+    known: dict[str, Any] = {"r2": r2, "errors": errors_of(table), "sign": problem.sign}
+    best, is_found = final["best_sample"]["measured"], final["found_by"] == "surrogate"
+    if problem.is_offline and table:
+        x = fitted.space.point(table[0]["params"])
+        known["agreement"] = searched.agreement_at(x, fitted.space)
+        told = assess(fitted, x, best=problem.sign * best, kappa=-table[0]["kappa"], **known)
+        if not is_found:  # its numbers are of another design than that which stays
+            told = replace(told, why=f"of the design that was proposed, {told.why}", promise=None, extrapolation=None)
+            told = replace(told, gradient_norm=None, hessian_condition=None, agreement=None)
+        return told.to_dict()
+    x = fitted.space.point(final["params"])
+    known |= {"agreement": searched.agreement_at(x, fitted.space), "extrapolation": final["extrapolation"]}
+    chosen = next((one for one in table if one["params"] == final["params"]), None) if is_found else None
+    promise = None if chosen is None else Promise(*(chosen[name] for name in _PROMISED))
+    return assess_measured(fitted, x, promise, final["measured"], best=best, **known).to_dict()
 
 
 def search_report(searched: OptimizationResult, fitted: FittedSurrogate, goal: Goal, sign: float) -> dict[str, Any]:
@@ -114,7 +116,7 @@ def search_report(searched: OptimizationResult, fitted: FittedSurrogate, goal: G
     paths, optima, space = searched.paths, searched.optima, fitted.space
     assert paths is not None
     losses = np.asarray(paths.losses)
-    if not goal.name.endswith("expected_improvement"):
+    if not goal.name.endswith("expected_improvement"):  # else it is less the logarithm of one, or less one
         losses = sign * from_latent(fitted.spec.transform, fitted.state.output, losses)
     ends = zip(losses.tolist(), paths.n_evaluations, strict=True)
     return {
@@ -131,7 +133,7 @@ def search_report(searched: OptimizationResult, fitted: FittedSurrogate, goal: G
 
 
 def rounds(table: list[dict[str, Any]], dataset: Dataset, sign: float) -> list[dict[str, Any]]:
-    """A row a round: the promise of its first proposal, which follows the prediction alone, and the best so far."""
+    """A row a round: the promise of its first proposal, the minimizer of the goal, and the best so far."""
     best = dataset.y[dataset.best_index]
     made = []
     for number in dict.fromkeys(row["proposed_in"] for row in table):

@@ -182,6 +182,7 @@ def _tune(workspace: Workspace) -> Report:
         "n_duplicates": found["n_duplicates"],
         **_numbers(final, _OUTCOME, "final."),
         **_numbers(final["trust"], _TRUST, "trust."),
+        "gates_passed": float(final["gates_passed"]),
     }
     verdict = "a better spec" if found["challenger_is_better"] else "the champion stays"
     figures = {"trials": lambda: pictures.trials(found), **landscape_figures(workspace, final, CHAMPION)}

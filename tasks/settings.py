@@ -77,6 +77,12 @@ class Optimize:
     kappa: Annotated[Number, Field(ge=0)] | None = None
     seed: Seed = 0
 
+    def goal_name(self, is_offline: bool) -> Name:
+        """Of the goal. With a black box, which tells at once where the prediction errs, the mean itself goes first."""
+        if self.goal != "auto":
+            return self.goal
+        return "conservative" if is_offline else "mean"
+
     @property
     def multi_start(self) -> MultiStartOptimizer:
         """Of many starts, each of which the optimizer follows."""
@@ -214,6 +220,9 @@ def parse_settings(content: Mapping[str, Any]) -> Settings:
     settings: Settings = validated(TypeAdapter(Settings), plain(content, ""), "", Settings)
     check_problem(settings.problem, settings.execution.executor)
     spec, _ = settings.fit.spec, settings.optimize.multi_start  # parsed here, so that a mistake shows before any work
+    goal = settings.optimize.goal_name(settings.problem.is_offline)
+    if settings.optimize.kappa is not None and goal not in ("cautious", "exploring", "conservative"):
+        raise BadInput(f"optimize.kappa: expected null, as the goal {goal} has none, got {settings.optimize.kappa:g}")
     known = [f.name for f in fields(spec)]
     if not settings.problem.is_offline and settings.collect.n_samples < 2 * settings.validate.folds:
         needed = f"2 * validate.folds = {2 * settings.validate.folds}"

@@ -36,7 +36,7 @@ from tasks.keys import (
     VALIDATION,
 )
 from tasks.outputs import config, read_dataset, read_json, read_model, specs, to_json
-from tasks.proposals import counts, design, errors_of, outcome, proposals, rounds, search_report, trust
+from tasks.proposals import counts, design, errors_of, outcome, proposals, report_of_trust, rounds, search_report
 from tasks.settings import parse_spec
 from tasks.validation import validate
 from tasks.workspace import Workspace
@@ -93,7 +93,7 @@ def optimize(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
     searched = asked.multi_start.optimize(found.fitted, goal=goal, seed=asked.seed)
     report = {
         **final,
-        "trust": trust(found.fitted, final, table, r2=r2, searched=searched, sign=sign),
+        "trust": report_of_trust(found.fitted, final, table, r2=r2, searched=searched, problem=settings.problem),
         **counts(found.evaluations),
         **specs(found.fitted),
         "rounds": rounds(table, dataset, sign),
@@ -189,7 +189,7 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
         new, proposed = (found.evaluations, table) if promoted else (evaluations, optimum["evaluations"])
     come_to = {"best_sample": optimum["best_sample"], **outcome(samples, new, proposed, sign)}
     searched = settings.optimize.multi_start.optimize(final, goal=goal, seed=asked.seed)
-    told = trust(final, come_to, proposed, r2=r2, searched=searched, sign=sign)
+    told = report_of_trust(final, come_to, proposed, r2=r2, searched=searched, problem=settings.problem)
     failed += _failed_trust(workspace, told)
     recommendation = {
         **come_to,
@@ -235,9 +235,9 @@ def _refine(
 
 
 def _goal(workspace: Workspace, fitted: FittedSurrogate, dataset: Dataset, seed: int) -> Goal:
-    """Of what is proposed first: with a black box, which tells at once where the prediction errs, the mean itself."""
-    asked, is_offline = workspace.settings.optimize, workspace.settings.problem.is_offline
-    name = asked.goal if asked.goal != "auto" else "conservative" if is_offline else "mean"
+    """Of what is proposed first."""
+    asked = workspace.settings.optimize
+    name = asked.goal_name(workspace.settings.problem.is_offline)
     kappa = asked.kappa
     if kappa is None:
         is_learned = name == "conservative"
@@ -245,11 +245,11 @@ def _goal(workspace: Workspace, fitted: FittedSurrogate, dataset: Dataset, seed:
     return Goal(name, kappa)
 
 
-def _failed_trust(workspace: Workspace, trust: dict[str, Any]) -> list[str]:
-    """The gate on the verdict of `trust`, if it failed."""
-    asked = workspace.settings.gates.trust
-    is_met = asked is None or VERDICTS.index(trust["verdict"]) >= VERDICTS.index(asked)
-    return [] if is_met else [f"trust {asked} (it is {trust['verdict']})"]
+def _failed_trust(workspace: Workspace, told: dict[str, Any]) -> list[str]:
+    """The gate on the verdict of a report of trust, if it failed."""
+    asked, verdict = workspace.settings.gates.trust, told["verdict"]
+    is_met = asked is None or VERDICTS.index(verdict) >= VERDICTS.index(asked)
+    return [] if is_met else [f"trust {asked} (it is {verdict})"]
 
 
 def _factor(workspace: Workspace, held_out: HeldOut) -> float:

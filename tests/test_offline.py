@@ -93,6 +93,8 @@ def test_what_is_promised_allows_for_the_disappointment() -> None:
 def test_a_strength_can_be_given_and_the_needed_confidence_too() -> None:
     data = worse_part("bowl")
     near = recommend(SPEC, data, SEARCH, kappa=5.0)
+    assert near.strength.kappa == 5.0
+    assert len(near.strength.scores) == 0
     assert near.fitted.extrapolation(near.found.x) <= advice("bowl").fitted.extrapolation(advice("bowl").found.x)
     assert recommend(SPEC, worse_part("noise"), SEARCH, confidence=0.0).stays is False
 

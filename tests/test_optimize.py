@@ -423,7 +423,7 @@ def test_patience_ends_an_untraced_start() -> None:
     assert found.nit <= 2
 
 
-def test_continuous_variables_are_followed_again_beside_an_untraced_surrogates_steps() -> None:
+def test_continuous_variables_are_followed_again_beside_an_untraced_surrogates_steps(capsys: Any) -> None:
     class Stepped:
         """Least at x = n / 10 with n = 7: another n needs another x."""
 
@@ -434,6 +434,10 @@ def test_continuous_variables_are_followed_again_beside_an_untraced_surrogates_s
 
     found = LBFGSOptimizer().optimize(Stepped(), [0.2, 2], executor=ExecutorSpec("serial"))
     assert found.x == pytest.approx([0.7, 7], abs=1e-4)
+    assert capsys.readouterr() == ("", "")
+    fixed = LBFGSOptimizer().optimize(Stepped(), [0.5, 2], bounds=[(0.5, 0.5), (2, 2)])
+    assert fixed.x.tolist() == [0.5, 2]
+    assert fixed.success
 
 
 def test_the_points_given_are_starts_of_many() -> None:
@@ -443,8 +447,9 @@ def test_the_points_given_are_starts_of_many() -> None:
     first = SPACE.decode(np.asarray(found.paths.points)[:, 0])
     for x in x0:
         assert np.abs(first - x).sum(axis=1).min() < 1e-6
-    many = MultiStartOptimizer(n_starts=32).optimize(wells(), SPACE.decode(sample("random", 24, 2, seed=1)))
-    assert many.n_starts == 32
+    for n, expected in ((24, 32), (40, 40)):
+        many = MultiStartOptimizer(n_starts=32).optimize(wells(), SPACE.decode(sample("random", n, 2, seed=1)))
+        assert many.n_starts == expected
 
 
 def test_starts_within_narrower_bounds_meet_the_constraints() -> None:

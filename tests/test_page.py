@@ -199,7 +199,12 @@ REPORTS: dict[str, dict[str, Any]] = {
         ],
         "evaluations": [evaluation(1, 1.3)],
     },
-    RECOMMENDATION: {**OUTCOME, "challenger_is_better": False, "gates_passed": False, "failed_gates": ["min_r2 0.5"]},
+    RECOMMENDATION: {
+        **OUTCOME,
+        "challenger_is_better": False,
+        "gates_passed": False,
+        "failed_gates": ["min_r2 0.5", "trust supported (it is doubtful)"],
+    },
 }
 
 
@@ -297,7 +302,7 @@ def test_the_whole_page_fetches_nothing_and_tells_everything(workspace: Workspac
         "starts that agree 50 %",
         "slope of the prediction 0.062 sd a range",
         "1.234, 95 % interval 1.1 to 1.4 ✓ kept",
-        "✗ FAILED min_r2 0.5 (it is 0.4), max_loo_crps 0.2 (not measured)",
+        "✗ FAILED min_r2 0.5, trust supported (it is doubtful)",
         "distance from the data when proposed 1.5, beyond their edge",
         "gaussian_process(kernel=auto), which chose kernel=rbf",
         "standardize, rbf -1.25",

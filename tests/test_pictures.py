@@ -102,6 +102,12 @@ def test_convergence_tells_the_best_so_far_of_every_start_and_why_each_ended() -
     up = pictures.convergence(search(losses=[[1.0, 3.0, 2.0]], statuses=["stalled"]), "maximize").axes[0]
     assert np.asarray(up.lines[0].get_ydata()).tolist() == [1.0, 3.0, 3.0]
     assert up.get_title() == "1 start: 1 stalled"
+    improvement = {"name": "log_expected_improvement"}  # told as it was minimized, whichever way the problem goes
+    expected = pictures.convergence(
+        search(losses=[[3.0, 1.0, 2.0]], statuses=["stalled"], goal=improvement), "maximize"
+    )
+    assert np.asarray(expected.axes[0].lines[0].get_ydata()).tolist() == [3.0, 1.0, 1.0]
+    assert expected.axes[0].get_ylabel() == "−log expected improvement, best so far"
     cautious = pictures.convergence(search(goal={"name": "conservative"}), "minimize").axes[0]
     assert cautious.get_ylabel() == "conservative, best so far"
 

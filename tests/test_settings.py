@@ -95,6 +95,7 @@ MISTAKES = [
     ("gates=3", "gates: expected a mapping, got 3"),
     ("gates.trust=sure", "gates.trust: expected 'supported' or 'doubtful', got 'sure'"),
     ("optimize.goal=least", "optimize.goal: expected 'auto', 'mean', 'cautious', 'exploring'"),
+    ("optimize.kappa=2", "optimize.kappa: expected null, as the goal mean has none, got 2"),
     ("optimize.kappa=-1", "optimize.kappa: expected a number >= 0, got -1"),
     ("optimize.round=3", "optimize.round: unknown key; did you mean rounds?"),
     (
@@ -382,7 +383,7 @@ OTHER: dict[str, str] = {
     "gates.min_r2": "0.25",
     "gates.min_coverage_95": "0.25",
     "optimize.optimizer.kind": "trust_region",
-    "optimize.goal": "mean",
+    "optimize.goal": "cautious",
     "optimize.kappa": "2",
     "tune.space.kernel": "[rbf]",
     "tune.space.prior": "[flat]",
@@ -397,7 +398,8 @@ OTHER: dict[str, str] = {
 @pytest.mark.parametrize("path", [path for path in leaves(OWN) if path != "fit.surrogate.kind" and ".type" not in path])
 def test_the_digest_changes_with_everything_but_how_it_is_executed_and_shown(path: str) -> None:
     value = OTHER[path] if path in OTHER else str(leaves(OWN)[path] + 1)
-    base = ["problem.timeout=null"] if path == "execution.executor" else []
+    needed = {"execution.executor": ["problem.timeout=null"], "optimize.kappa": ["optimize.goal=cautious"]}
+    base = needed.get(path, [])
     before = load_settings(PARAMS, base)
     after = load_settings(PARAMS, [*base, f"{path}={value}"])
     assert asdict(after) != asdict(before)

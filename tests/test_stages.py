@@ -591,6 +591,33 @@ def test_of_a_table_nothing_is_evaluated_and_a_prediction_is_recommended(
     assert lines["tune"].endswith("not measured: supported")
 
 
+def test_where_a_table_tells_nothing_the_report_is_of_the_design_that_was_proposed(tmp_path: Path) -> None:
+    X = np.random.default_rng(0).random((24, 2)).round(3)
+    rows = [f"{a},{b},{hash((a, b)) % 1009}" for a, b in X]
+    (tmp_path / "tests.csv").write_text("\n".join(["x,y,load", *rows]))
+    (tmp_path / "params.yaml").write_text(OFFLINE.format(direction="minimize"))
+    workspace = Workspace.of(tmp_path, load_settings(tmp_path / "params.yaml"), foreign=False)
+    work(workspace, "collect", "fit", "validate", "optimize")
+    found = read(workspace, OPTIMUM)
+    assert found["found_by"] == "collect"
+    assert found["trust"]["verdict"] == "unsupported"
+    assert found["trust"]["why"].startswith("of the design that was proposed, a value better than the best sample, ")
+    assert found["trust"]["probability"] < 0.5
+    assert found["trust"]["corrected"] is found["trust"]["agreement"] is None
+
+
+def test_designs_that_all_fail_are_no_support(project: Callable[..., Workspace]) -> None:
+    """The function raises near its minimum: what is promised there was tried, and gave nothing."""
+    source = "def f(x, y):\n    v = (x - 0.7) ** 2 + (y - 1.1) ** 2\n    assert v > 0.3, 'too near'\n    return v\n"
+    overrides = ("collect.n_samples=24", "optimize.rounds=1", "optimize.evaluations_per_round=1")
+    workspace = project(*overrides, "gates={trust: doubtful}", source=source)
+    work(workspace, "collect", "fit", "validate", "optimize")
+    found = read(workspace, OPTIMUM)
+    assert found["n_failed"] == 1
+    assert found["trust"]["verdict"] == "unsupported"
+    assert found["trust"]["why"].startswith("no promised design gave a value; the best sample, ")
+
+
 def test_where_no_prediction_beats_the_table_its_best_row_stands(tmp_path: Path) -> None:
     rows = [f"{x},{abs(x - 3)}" for x in range(7)]  # the least value is there, and it is as low as any prediction
     (tmp_path / "tests.csv").write_text("\n".join(["x,load", *rows]))

@@ -29,7 +29,7 @@ class MultiStartOptimizer:
     1987, Math. Program. 39, 57), so that each well has one.
 
     Args:
-        n_starts: for each goal.
+        n_starts: for each goal; more where more points are given.
         n_screened: Sobol points among which starts are chosen.
         optimizer: by which each start is followed.
 
@@ -66,7 +66,8 @@ class MultiStartOptimizer:
         order = np.argsort(values, axis=1, kind="stable")
         given = np.arange(self.n_screened, self.n_screened + n_given)  # rows come after what was drawn
         chosen = [self._chosen(screened, best_first) for best_first in order]
-        starts = np.stack([screened[np.concatenate([given, places])[: self.n_starts]] for places in chosen])
+        n_chosen = max(self.n_starts - n_given, 0)
+        starts = np.stack([screened[np.concatenate([given, places[:n_chosen]])] for places in chosen])
         return descend(aim, self.optimizer, starts, screened, seed), screened[order]
 
     def optimize(

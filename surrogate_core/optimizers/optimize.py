@@ -10,7 +10,7 @@ from surrogate_core.execution import ExecutorSpec
 from surrogate_core.optimizers.local import LocalOptimizer
 from surrogate_core.optimizers.loop import Paths
 from surrogate_core.optimizers.multi_start import MultiStartOptimizer
-from surrogate_core.optimizers.result import DISTANCE, OptimizationResult, Optimum, Trajectory
+from surrogate_core.optimizers.result import OptimizationResult, Optimum, Trajectory, same_design
 from surrogate_core.optimizers.search import Aim, Ends, descend
 from surrogate_core.optimizers.status import Status
 from surrogate_core.optimizers.untraced import AnySurrogate, descend_untraced
@@ -40,8 +40,8 @@ def optimize(
         optimizer: of many starts, or of those given.
         surrogate: fitted; or any other object with `predict`, and perhaps `gradient` and `uncertainty`, of points
             (n, d) in the problem's units, and perhaps a `space`. JAX cannot trace it, so scipy follows each start.
-        x0: (d,) or (k, d) points to start from, in the problem's units; by default the row of the data, or with many
-            starts the rows, at which the surrogate predicts least.
+        x0: (d,) or (k, d) points to start from, in the problem's units, all of which are followed; by default the row
+            of the data, or with many starts the rows, at which the surrogate predicts least.
         bounds: (low, high) of each variable in the problem's units, within those of the space, which are the default.
         goal: what is minimized, or its name.
         seed: fixes every bit.
@@ -91,15 +91,16 @@ def _untraced(
     starts = points_of(space, x0, box)
     local = optimizer
     if isinstance(optimizer, MultiStartOptimizer):
-        local, n_drawn = optimizer.optimizer, max(optimizer.n_starts - len(starts), 0)
+        local, n_drawn = optimizer.optimizer, max(optimizer.n_starts - len(starts), 0)  # all given are followed
         drawn = feasible_sample(space, "sobol", n_drawn, seed, box) if n_drawn else starts[:0]
         if n_drawn and len(drawn) == 0:  # nothing meets the constraints
             drawn = box[:, 0] + sample("sobol", n_drawn, space.n_dims, seed) * (box[:, 1] - box[:, 0])
-        starts = np.concatenate([starts[: optimizer.n_starts], drawn])
+        starts = np.concatenate([starts, drawn])
     elif len(starts) == 0:
         raise ValueError("x0: expected a point to start from, as the surrogate tells of no data, got none")
     if executor is None:  # a class of a script or notebook is not found in other processes, or runs the script again
-        travels = len(starts) > 1 and type(surrogate).__module__ != "__main__"
+        made = type(surrogate)
+        travels = len(starts) > 1 and made.__module__ != "__main__" and "<locals>" not in made.__qualname__
         executor = ExecutorSpec("processes" if travels else "serial")
     assert not isinstance(local, MultiStartOptimizer)
     how = (local, executor)
@@ -139,12 +140,10 @@ def _optima(
     surrogate: FittedSurrogate | AnySurrogate, space: SearchSpace, X: np.ndarray, ends: Ends
 ) -> tuple[Optimum, ...]:
     """The distinct ends, the best first; each start counts for the best that it is near to."""
-    choices = space.n_choices > 0
     kept: list[int] = []
     counts: list[int] = []
     for i in range(len(X)):
-        same = (X[kept] == X[i])[:, choices].all(axis=1)  # different choices are different designs
-        near = same & (np.linalg.norm(ends.U[kept] - ends.U[i], axis=1) <= DISTANCE)
+        near = same_design(space, X[kept], X[i])
         if near.any():
             counts[int(np.argmax(near))] += 1
         elif np.isfinite(ends.values[i]) or not kept:

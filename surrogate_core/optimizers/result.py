@@ -95,14 +95,15 @@ class OptimizationResult:
 
     @property
     def agreement(self) -> float:
-        """Which part of the starts came to `x`, to within the distance of distinct optima."""
-        return self.optima[0].n_starts / self.n_starts if self.optima else 1.0
+        """Which part of the starts came to `x`, to within the distance of distinct optima; 0 of another design."""
+        if self.paths is None:
+            return 1.0
+        return self.optima[0].n_starts / self.n_starts if self.optima else 0.0
 
     def agreement_at(self, x: np.ndarray, space: SearchSpace) -> float:
         """Which part of the starts came to x, (d,), to within the distance of distinct optima."""
-        here = space.encode(x)
-        near = [one for one in self.optima if np.linalg.norm(space.encode(one.x) - here) <= DISTANCE]
-        return sum(one.n_starts for one in near) / self.n_starts
+        near = same_design(space, np.array([one.x for one in self.optima]), x)
+        return sum(one.n_starts for one, is_near in zip(self.optima, near, strict=True) if is_near) / self.n_starts
 
     @cached_property
     def trust(self) -> Trust:
@@ -122,3 +123,9 @@ class OptimizationResult:
         if self.assess is None:
             raise ValueError("trust: expected the result of an optimizer, got one that was made by hand")
         return self.assess(**evidence)
+
+
+def same_design(space: SearchSpace, X: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """(n,): which points, (n, d), are the design x, (d,), to within the distance of distinct optima."""
+    same_choices = (x == X)[:, space.n_choices > 0].all(axis=1)
+    return np.asarray(same_choices & (np.linalg.norm(space.encode(X) - space.encode(x), axis=1) <= DISTANCE))

@@ -53,21 +53,33 @@ class _Descend:
     def __call__(self, start: np.ndarray) -> _Path:
         from scipy.optimize import minimize
 
-        u, box = (start, self.box) if start.ndim == 1 else (start[:, 0], start[:, 1:])
+        start, box = (start, self.box) if start.ndim == 1 else (start[:, 0], start[:, 1:])
         losses: list[float] = []
         points: list[np.ndarray] = []
+        free = (
+            box[:, 0] < box[:, 1]
+        )  # scipy, given others, prints a line for each of its callbacks, or returns no status
+        if not free.any():
+            loss = self.value(start)
+            return _Path(start, loss, 0, [loss], [start], Status.CONVERGED)
         has_gradient = hasattr(self.surrogate, "gradient") and self.kappa == 0
 
-        def value(u: np.ndarray) -> Any:
+        def whole(part: np.ndarray) -> np.ndarray:
+            u = start.copy()
+            u[free] = part
+            return u
+
+        def value(part: np.ndarray) -> Any:
+            u = whole(part)
             loss = self.value(u)
             losses.append(loss)
-            points.append(u.copy())
+            points.append(u)
             if not has_gradient:
                 return loss / self.scale
             x = self.space.decode(u)
             slope = self.space.slope(x)
             gradient = np.asarray(self.surrogate.gradient(x[None]))[0]  # type: ignore[attr-defined]
-            return loss / self.scale, gradient / np.where(slope > 0, slope, np.inf) / self.scale
+            return loss / self.scale, (gradient / np.where(slope > 0, slope, np.inf))[free] / self.scale
 
         best, since, patience = np.inf, 0, self.optimizer.patience or np.inf
 
@@ -79,7 +91,8 @@ class _Descend:
                 raise StopIteration
 
         options = {"maxiter": self.optimizer.max_iterations, "gtol": self.optimizer.tolerance, "ftol": FLAT}
-        found = minimize(value, u, jac=has_gradient, method="L-BFGS-B", bounds=box, options=options, callback=ends)
+        how: dict[str, Any] = {"jac": has_gradient, "bounds": box[free], "options": options, "callback": ends}
+        found = minimize(value, start[free], method="L-BFGS-B", **how)
         status = {0: Status.CONVERGED, 1: Status.MAX_ITERATIONS}.get(found.status, Status.LINE_SEARCH_FAILED)
         if found.status == 0 and "PROJECTED GRADIENT" not in found.message.upper():
             status = Status.STALLED
@@ -87,7 +100,7 @@ class _Descend:
             status = Status.NO_IMPROVEMENT
         if not np.isfinite(found.fun):
             status = Status.NOT_FINITE
-        return _Path(found.x, self.scale * float(found.fun), int(found.nit), losses, points, status)
+        return _Path(whole(found.x), self.scale * float(found.fun), int(found.nit), losses, points, status)
 
     def value(self, u: np.ndarray) -> float:
         x = self.space.decode(u)

@@ -24,6 +24,7 @@ from surrogate_core.optimizers.result import OptimizationResult, Trajectory
 from surrogate_core.optimizers.search import Aim, descend
 from surrogate_core.optimizers.status import Status
 from surrogate_core.optimizers.trust_region import AT_EDGE, BAD, GOOD, TrustRegionOptimizer
+from surrogate_core.refinement import fit_or_standardize
 from surrogate_core.sampling import sample
 from surrogate_core.space import Categorical
 from surrogate_core.surrogates.base import FittedSurrogate
@@ -66,6 +67,7 @@ def optimize_verified(
     box = unit_box(space, bounds)
     given = points_of(space, x0, box)
     here = (given if len(given) else rows_of(fitted, box))[0]
+    best_sample = fitted.incumbent if dataset is None else float(dataset.ok.y.min())
     steps: list[Step] = []
     cells = np.array([1.0 if isinstance(v, Categorical) else 1 / v.n_values for v in space.variables])
     key, n_calls, status = jax.random.key(seed), 0, Status.MAX_ITERATIONS
@@ -82,7 +84,7 @@ def optimize_verified(
             return math.nan, failed or f"the true function gave {value}"
         if optimizer.refit and dataset is not None:
             dataset = dataset.append(Dataset(x[None], np.array([value]), space))
-            fitted = fitted.asked.fit(dataset, jax.random.fold_in(key, n_calls), fitted)
+            fitted = fit_or_standardize(fitted.asked, dataset, jax.random.fold_in(key, n_calls), fitted)
         return value, ""
 
     try:
@@ -90,7 +92,7 @@ def optimize_verified(
         value, failed = measure(here)
         steps.append(Step(*foretold, value, math.nan, not failed, failed or "the start"))
         if failed:
-            return _result(fitted, steps, n_calls, Status.NOT_FINITE, dataset)
+            return _result(fitted, steps, n_calls, Status.NOT_FINITE, dataset, best_sample, box)
         firm, radius, n_unchecked = here, optimizer.initial_radius, 0  # firm: where `value` was measured
         for number in range(optimizer.max_iterations):
             reach = np.maximum(radius, cells)  # whatever the radius, a step to the next value or another choice
@@ -139,7 +141,7 @@ def optimize_verified(
         if not steps:
             raise
         status = Status.INTERRUPTED
-    return _result(fitted, steps, n_calls, status, dataset)
+    return _result(fitted, steps, n_calls, status, dataset, best_sample, box)
 
 
 def _least(fitted: FittedSurrogate, goal: Goal, here: np.ndarray, region: np.ndarray, seed: int) -> np.ndarray:
@@ -158,8 +160,15 @@ def _told(fitted: FittedSurrogate, u: np.ndarray) -> tuple[np.ndarray, Predictiv
 
 
 def _result(
-    fitted: FittedSurrogate, steps: list[Step], n_calls: int, status: Status, dataset: Dataset | None
+    fitted: FittedSurrogate,
+    steps: list[Step],
+    n_calls: int,
+    status: Status,
+    dataset: Dataset | None,
+    best_sample: float,
+    box: np.ndarray,
 ) -> OptimizationResult:
+    """What was found; `best_sample` is the best value that was known before."""
     measured = np.array([step.measured for step in steps])
     best = int(np.nanargmin(measured)) if np.isfinite(measured).any() else 0
     space, x = fitted.space, steps[best].x
@@ -171,10 +180,12 @@ def _result(
         fitted,
         x,
         Promise.of(steps[best].expected, disappointment()),
-        measured[best],
-        measured[0],
+        float(measured[best]),
+        best=float(np.fmin(best_sample, measured[0])),
         extrapolation=steps[best].extrapolation,
         errors=errors,
+        box=box,
+        violation=violation,
     )
     return OptimizationResult(
         x=x,

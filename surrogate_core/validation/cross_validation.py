@@ -9,6 +9,8 @@ from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
 from surrogate_core.surrogates.predictive import Predictive
 from surrogate_core.validation.held_out import HeldOut
 
+FOLDS = 5  # by which a surrogate is judged where nobody says how many
+
 
 def cross_validate(spec: Surrogate, dataset: Dataset, folds: int, seed: int, n_workers: int | None = None) -> HeldOut:
     """Fits the spec once a fold, the folds in threads where that is faster.

@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from surrogate_core.dataset import Dataset
-from surrogate_core.space import Categorical, SearchSpace, Variable
+from surrogate_core.space import Categorical, Integer, SearchSpace, Variable
 from surrogate_core.surrogates.base import FittedSurrogate
 from surrogate_core.validation.sensitivity import relevances
 from tasks.pictures.drawing import BLUE, PANELS, RED
@@ -44,7 +46,7 @@ def slices(fitted: FittedSurrogate, params: dict[str, Any], rows: Dataset, sign:
         mean, (low, high) = sign * fitted.predict(points), np.sort(sign * np.array(fitted.interval(points)), axis=0)
         at = points[:, j]
         if isinstance(variable, Categorical):
-            axes.errorbar(at, mean, [mean - low, high - mean], fmt="o", ms=4, color=BLUE, lw=1)
+            axes.errorbar(at, mean, np.maximum([mean - low, high - mean], 0), fmt="o", ms=4, color=BLUE, lw=1)
         else:
             axes.fill_between(at, low, high, color=BLUE, alpha=0.18, lw=0)
             axes.plot(at, mean, color=BLUE, lw=1.4)
@@ -83,8 +85,7 @@ def planes(fitted: FittedSurrogate, params: dict[str, Any], rows: Dataset, sign:
             (right, told[1], "magma", "± 1 sd"),
         ):
             sides = [part.reshape(N_ACROSS, N_ACROSS) for part in (points[:, i], points[:, j], values)]
-            drawn = axes.contourf(*sides, 24, cmap=colours) if np.ptp(values) > 0 else axes.pcolormesh(*sides)
-            figure.colorbar(drawn, ax=axes, label=label)
+            figure.colorbar(_surface(axes, sides, colours), ax=axes, label=label)
             _rows_and_design(axes, space, rows, space.point(params), i, j)
             _axis(axes, space, i, "x")
             _axis(axes, space, j, "y")
@@ -100,18 +101,24 @@ def gradient_field(fitted: FittedSurrogate, params: dict[str, Any], rows: Datase
     points = _over(space, space.point(params), 0, 1, 2 * N_ACROSS)
     values = sign * fitted.predict(points)
     sides = [part.reshape(2 * N_ACROSS, 2 * N_ACROSS) for part in (*points.T, values)]
-    drawn = axes.contourf(*sides, 24, cmap="viridis", alpha=0.85)
-    figure.colorbar(drawn, ax=axes, label="predicted")
+    figure.colorbar(_surface(axes, sides, "viridis"), ax=axes, label="predicted")
     at = _over(space, space.point(params), 0, 1, N_ARROWS)
     down = -fitted.gradient(at) / space.slope(at)  # in unit-cube units: what the search follows
     length = np.linalg.norm(down, axis=1, keepdims=True)
-    arrows = down / np.maximum(length, np.finfo(float).tiny) * (length / length.max()) ** 0.4
+    arrows = down / np.maximum(length, np.finfo(float).tiny) * (length / (length.max() or 1.0)) ** 0.4
     axes.quiver(*at.T, *arrows.T, color="white", alpha=0.85, scale=1.3 * N_ARROWS, width=0.003)
     _rows_and_design(axes, space, rows, space.point(params), 0, 1)
     for j, which in enumerate(("x", "y")):
         _axis(axes, space, j, which)
     axes.set_title("white: where the predicted gradient leads, the longer the steeper", fontsize=10)
     return figure
+
+
+def _surface(axes: Axes, sides: list[np.ndarray], colours: str) -> ScalarMappable:
+    """Filled contours, or of what is everywhere the same its one colour."""
+    if np.ptp(sides[2]) > 0:
+        return axes.contourf(*sides, 24, cmap=colours)
+    return axes.pcolormesh(*sides, cmap=colours)
 
 
 def has_planes(space: SearchSpace) -> bool:
@@ -157,8 +164,8 @@ def _between(variable: Variable, n: int) -> np.ndarray:
 def _rows_and_design(axes: Axes, space: SearchSpace, rows: Dataset, x: np.ndarray, i: int, j: int) -> None:
     X = rows.ok.X
     near: Any = _nearness(space, X, x, i, j)  # one a point, of which matplotlib's types do not know
-    axes.scatter(X[:, i], X[:, j], s=9, color="white", edgecolors="black", lw=0.4, alpha=near)
-    axes.plot(x[i], x[j], "*", ms=13, color=RED, mec="white", mew=0.8)
+    axes.scatter(X[:, i], X[:, j], s=9, color="white", edgecolors="black", lw=0.4, alpha=near, clip_on=False)
+    axes.plot(x[i], x[j], "*", ms=13, color=RED, mec="white", mew=0.8, clip_on=False, zorder=5)
 
 
 def _nearness(space: SearchSpace, X: np.ndarray, x: np.ndarray, *shown: int) -> np.ndarray:
@@ -171,6 +178,8 @@ def _nearness(space: SearchSpace, X: np.ndarray, x: np.ndarray, *shown: int) -> 
 def _axis(axes: Axes, space: SearchSpace, j: int, which: str) -> None:
     variable, axis = space.variables[j], getattr(axes, f"{which}axis")
     axis.set_label_text(space.names[j])
+    if isinstance(variable, Integer) and not variable.log:
+        axis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     if getattr(variable, "log", False):
         (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     if isinstance(variable, Categorical):

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from surrogate_core.space import Categorical, SearchSpace
+from surrogate_core.trust import SIDE
 from tasks.pictures.drawing import BLUE, GREEN, GREY, PANELS, RED
 
 OFF = 6.0  # standard deviations at which an error that is greater is drawn
@@ -26,19 +27,24 @@ def promises(table: Sequence[dict[str, Any]], trust: dict[str, Any]) -> Figure:
     rows = [row for row in table if row["standardized_error"] is not None]
     names = ("predicted", "predicted_lower", "predicted_upper", "objective", "standardized_error")
     predicted, lower, upper, measured, errors = (np.array([row[name] for row in rows]) for name in names)
-    kept = np.abs(errors) <= 1.96
+    kept = np.abs(errors) <= SIDE
     figure = Figure(figsize=(9.6, 4.2))
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.2))
     number = np.arange(1, len(rows) + 1)
     for members, color, label in ((kept, BLUE, "kept"), (~kept, RED, "not kept")):
+        if not members.any():
+            continue
         spread = np.maximum([(predicted - lower)[members], (upper - predicted)[members]], 0)
         left.errorbar(predicted[members], measured[members], xerr=spread, fmt="o", ms=4, lw=0.8, color=color)
         right.plot(number[members], np.clip(errors[members], -OFF, OFF), "o", ms=4, color=color, label=label)
     ends = [min(predicted.min(), measured.min()), max(predicted.max(), measured.max())]
     left.plot(ends, ends, color=GREY, lw=1, zorder=0)
-    margin = 0.08 * (ends[1] - ends[0]) or 0.5
-    left.set(xlabel="promised, with 95 % interval", ylabel="measured", xlim=(ends[0] - margin, ends[1] + margin))
-    right.axhspan(-1.96, 1.96, color=GREY, alpha=0.15, lw=0)
+    height = ends[1] - ends[0] or 1.0
+    edges = max(lower.min(), ends[0] - height), min(upper.max(), ends[1] + height)  # intervals may be far wider
+    left.set(xlabel="promised, with 95 % interval", ylabel="measured")
+    left.set_xlim(min(edges[0], ends[0]) - 0.05 * height, max(edges[1], ends[1]) + 0.05 * height)
+    right.xaxis.set_major_locator(MaxNLocator(integer=True))
+    right.axhspan(-SIDE, SIDE, color=GREY, alpha=0.15, lw=0)
     right.axhline(0, color=GREY, lw=1)
     right.axhline(trust["disappointment"], color=GREEN, lw=1.4, label="disappointment to be expected now")
     right.set(xlabel="design, in the order of promises", ylabel="error in standard deviations, worse is up")
@@ -51,7 +57,8 @@ def promises(table: Sequence[dict[str, Any]], trust: dict[str, Any]) -> Figure:
 
 def convergence(search: dict[str, Any], direction: str) -> Figure:
     """The best so far of what was minimized, for every start."""
-    best = np.fmin if direction == "minimize" else np.fmax
+    is_improvement = search["goal"]["name"].endswith("expected_improvement")  # which is told as it was minimized
+    best = np.fmin if direction == "minimize" or is_improvement else np.fmax
     figure = Figure(figsize=(6.5, 4.0))
     axes = figure.subplots()
     for place, losses in reversed(list(enumerate(search["losses"]))):
@@ -82,7 +89,7 @@ def optima(search: dict[str, Any], space: SearchSpace, params: dict[str, Any]) -
     chosen, predicted = space.encode(space.point(params))[:n], np.array(found["predicted"])
     figure = Figure(figsize=(max(6.5, 0.85 * n + 2), 4.2))
     axes = figure.subplots()
-    colour = ScalarMappable(Normalize(predicted.min(), predicted.max() or 1.0), colormaps["viridis"])
+    colour = ScalarMappable(Normalize(predicted.min(), predicted.max()), colormaps["viridis"])
     for u, value, n_starts in reversed(list(zip(U, predicted, found["n_starts"], strict=True))):
         width = 1 + 4 * n_starts / sum(found["n_starts"])
         axes.plot(range(n), u, "-o", color=colour.to_rgba(value), lw=width, ms=3)
@@ -109,4 +116,5 @@ def optima(search: dict[str, Any], space: SearchSpace, params: dict[str, Any]) -
 
 def _minimized(search: dict[str, Any]) -> str:
     name: str = search["goal"]["name"]
-    return "predicted" if name == "mean" else name.replace("_", " ")
+    sign = "−" * name.endswith("expected_improvement")
+    return "predicted" if name == "mean" else sign + name.replace("_", " ")
