@@ -2,10 +2,10 @@
 
 import sys
 
-from benchmarks import coating, degenerate, gates, offline, optimizers, surrogates
+from benchmarks import coating, degenerate, gates, optimizers, surrogates
 
 if __name__ == "__main__":
-    for benchmark in (degenerate, gates, coating, offline):
+    for benchmark in (degenerate, gates, coating):
         benchmark.main()
         print()
     optimizers.main(sys.argv[1:])

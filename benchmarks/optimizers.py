@@ -1,9 +1,10 @@
-"""The optimizers against scipy's and BoTorch's: many starts, log expected improvement, and local convergence.
+"""The optimizers against scipy's and BoTorch's: many starts, log expected improvement, and local convergence; designs
+from data alone (`benchmarks.offline`), and how often verdicts on designs are right (`benchmarks.trust`).
 
-    python -m benchmarks.optimizers [starts] [acquisition] [local] [--fresh]
+    python -m benchmarks.optimizers [starts] [acquisition] [local] [offline] [trust] [--fresh]
 
-Each row is a process of its own; finished rows are kept, so a run that was stopped goes on. BoTorch comes with `make
-peers`; without it its rows are left out.
+Each row of the first three is a process of its own; finished rows are kept, so a run that was stopped goes on. BoTorch
+comes with `make peers`; without it its rows are left out.
 """
 
 import argparse
@@ -29,6 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import minimize
 
+from benchmarks import offline, trust
 from benchmarks.rows import FOLDER, ROOT, journal, row, sources
 from surrogate_core import (
     Dataset,
@@ -286,21 +288,29 @@ PARTS: dict[str, tuple[Callable[..., dict[str, Any]], list[tuple[Any, ...]]]] = 
 }
 
 
+OTHERS: dict[str, Callable[[Sequence[str]], None]] = {"offline": offline.main, "trust": trust.main}
+"""Parts that are benchmarks of their own."""
+
+
 def main(arguments: Sequence[str] = ()) -> None:
     """Prints versions, the peers' code, and a table a part."""
     parser = argparse.ArgumentParser(prog="benchmarks.optimizers", description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", help=f"some of {', '.join(PARTS)}; by default all")
+    parser.add_argument("parts", nargs="*", help=f"some of {', '.join((*PARTS, *OTHERS))}; by default all")
     parser.add_argument("--fresh", action="store_true", help="forget the rows that are there")
     asked = parser.parse_args(arguments)
-    if unknown := set(asked.parts) - set(PARTS):
-        parser.error(f"expected some of {', '.join(PARTS)}, got {sorted(unknown)[0]!r}")
+    if unknown := set(asked.parts) - {*PARTS, *OTHERS}:
+        parser.error(f"expected some of {', '.join((*PARTS, *OTHERS))}, got {sorted(unknown)[0]!r}")
     versions = {name: version(name) for name in ("jax", "scipy", *(["botorch", "torch"] if HAS_BOTORCH else []))}
     print(f"{platform.machine()}, {machine()['threads']} CPUs; " + ", ".join(f"{k} {v}" for k, v in versions.items()))
     for maker in (scipys, botorchs):
         print(textwrap.dedent(inspect.getsource(maker)))
     about = (sources(ROOT / "surrogate_core", ROOT / "benchmarks"), machine(), versions)
     with journal("optimizers", about, asked.fresh) as done:
-        for part in asked.parts or PARTS:
+        for part in asked.parts or (*PARTS, *OTHERS):
+            if part in OTHERS:
+                OTHERS[part](["--fresh"] * asked.fresh)
+                print()
+                continue
             print(HEADS[part])
             rows = {}
             for arguments_of in PARTS[part][1]:

@@ -1,4 +1,4 @@
-"""The benchmark of surrogates: its verdicts say yes and no, and its rows are those that were asked for."""
+"""The benchmarks: their verdicts say yes and no, and their rows are those that were asked for."""
 
 import argparse
 import json
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import offline, trust
 from benchmarks.rows import journal, row
 from benchmarks.surrogates import _wanted, _words
 from benchmarks.verdicts import DENSE, LIKELY, Required
@@ -86,3 +87,35 @@ def test_a_row_is_measured() -> None:
     assert 0.8 < told["coverage"] <= 1
     assert min(told[name] for name in ("fit_cold", "fit", "mean", "gradient", "peak_mb")) > 0
     assert told["likelihood"] > 0
+
+
+@pytest.mark.parametrize(
+    ("supported", "doubtful", "unsupported", "n_held", "verdict"),
+    [
+        (20, 12, 2, 19, "yes"),
+        (15, 12, 2, 19, "NO"),  # supported, and no better too often
+        (20, 12, 12, 19, "NO"),  # unsupported, and better as often as doubtful
+        (20, 12, 2, 15, "NO"),  # intervals that do not hold
+        (20, 12, 2, 20, "NO"),  # and such as always do
+    ],
+)
+def test_the_verdict_on_verdicts(supported: int, doubtful: int, unsupported: int, n_held: int, verdict: str) -> None:
+    """Of 20 designs of each kind so many were better; of 20 intervals so many held."""
+    firsts = [
+        {"probability": p, "is_better": i < n, "held": False, "held_corrected": i < n_held}
+        for p, n in ((0.95, supported), (0.7, doubtful), (0.2, unsupported))
+        for i in range(20)
+    ]
+    rows = [{"firsts": firsts, "verdict": "supported", "next_kept": True}]
+    (line,) = [line for line in trust.summary(rows).splitlines() if line.endswith(("yes", "NO"))]
+    assert line.endswith(verdict)
+
+
+@pytest.mark.parametrize(
+    ("default", "plain", "held", "verdict"),
+    [(0.8, 0.5, 19, "yes"), (-0.1, -0.5, 19, "NO"), (0.4, 0.5, 19, "NO"), (0.05, 0.01, 19, "NO"), (0.8, 0.5, 20, "NO")],
+)
+def test_the_verdict_on_designs_from_data_alone(default: float, plain: float, held: int, verdict: str) -> None:
+    told = {"mean": plain, "cautious": 0.3, "default": default, "stays": False}
+    rows = [{**told, "held": i < held} for i in range(20)]
+    assert offline.verdict(rows).endswith(verdict)
