@@ -143,6 +143,11 @@ def test_the_mlflow_run_holds_all_there_is_to_know(twins: Twins) -> None:
         assert run.data.metrics[f"cost.{stage}.wall_s"] == pytest.approx(told["stages"][stage]["wall_s"])
         assert run.data.tags[f"cache.{stage}"] == "miss"
     assert run.data.metrics["tune.final.measured"] == told["recommendation"]["measured"]
+    trust = told["recommendation"]["trust"]
+    assert run.data.tags["tune.trust"] == f"{trust['verdict']}: {trust['why']}"
+    assert run.data.tags["optimize.trust"].startswith(("supported: ", "doubtful: ", "unsupported: "))
+    assert run.data.metrics["tune.trust.n_verified"] == trust["n_verified"]
+    assert run.data.metrics["tune.gates_passed"] == told["recommendation"]["gates_passed"]
     assert run.data.tags["git.revision"] == workspace.git("rev-list", "--max-parents=0", "HEAD").strip()
     assert len(run.data.tags["params.digest"]) == 64
 
@@ -159,7 +164,7 @@ def test_the_mlflow_run_holds_all_there_is_to_know(twins: Twins) -> None:
 
     artifacts = Path(run.info.artifact_uri.removeprefix("file://"))
     assert {path.name for path in (artifacts / "pictures").iterdir()} == {
-        f"{name}.png" for name in (*VALIDATED, "rounds", "trials")
+        f"{name}.png" for name in (*VALIDATED, *SEARCHED, *AROUND, "rounds", "trials")
     }
     reports = digests(artifacts / "reports")
     assert set(reports) == {"validation.json", "optimum.json", "tuning.json", "recommendation.json"}
@@ -261,6 +266,8 @@ def test_other_settings_go_elsewhere_and_a_failed_gate_may_stop_them(twins: Twin
 # --- (b) what reruns after an edit
 
 VALIDATED = ("parity", "calibration", "gradients", "learning_curve", "sensitivity", "reach")
+SEARCHED = ("convergence", "optima", "promises")
+AROUND = ("slices", "planes", "gradient_field")  # the design; the problem has two variables
 READS = {  # files of earlier stages
     "collect": [],
     "fit": ["dataset.parquet"],
