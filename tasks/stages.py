@@ -12,6 +12,7 @@ from surrogate_core.collection import design as sampling_design
 from surrogate_core.constraints import ConstraintFailed
 from surrogate_core.dataset import Dataset
 from surrogate_core.offline import learned_strength
+from surrogate_core.optimizers.result import OptimizationResult
 from surrogate_core.refinement import Refinement, fit_or_standardize, refine
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
 from surrogate_core.surrogates.files import surrogate_files
@@ -90,7 +91,7 @@ def optimize(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
     sign = settings.problem.sign
     table = proposals(found, dataset, sign, r2)
     final = {"best_sample": design(dataset, sign), **outcome(dataset, found.evaluations, table, sign)}
-    searched = asked.multi_start.optimize(found.fitted, goal=goal, seed=asked.seed)
+    searched = _searched(workspace, found.fitted, goal, asked.seed)
     report = {
         **final,
         "trust": report_of_trust(found.fitted, final, table, r2=r2, searched=searched, problem=settings.problem),
@@ -188,7 +189,7 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
     if settings.problem.is_offline:  # nothing but a prediction recommends a design: the better spec's
         new, proposed = (found.evaluations, table) if promoted else (evaluations, optimum["evaluations"])
     come_to = {"best_sample": optimum["best_sample"], **outcome(samples, new, proposed, sign)}
-    searched = settings.optimize.multi_start.optimize(final, goal=goal, seed=asked.seed)
+    searched = _searched(workspace, final, goal, asked.seed)
     told = report_of_trust(final, come_to, proposed, r2=r2, searched=searched, problem=settings.problem)
     failed += _failed_trust(workspace, told)
     recommendation = {
@@ -243,6 +244,12 @@ def _goal(workspace: Workspace, fitted: FittedSurrogate, dataset: Dataset, seed:
         is_learned = name == "conservative"
         kappa = learned_strength(fitted, dataset.ok, asked.multi_start, seed).kappa if is_learned else 1.0
     return Goal(name, kappa)
+
+
+def _searched(workspace: Workspace, fitted: FittedSurrogate, goal: Goal, seed: int) -> OptimizationResult:
+    """Where starts lead on the surrogate that has learned all; the mean by the program that the rounds compiled."""
+    same = Goal("cautious", 0.0) if goal.name == "mean" else goal
+    return workspace.settings.optimize.multi_start.optimize(fitted, goal=same, seed=seed)
 
 
 def _failed_trust(workspace: Workspace, told: dict[str, Any]) -> list[str]:
