@@ -67,7 +67,8 @@ def _after(found: Any, data: Dataset, table: Any, optimizer: Any, evaluated: Any
     names = ("predicted", "predicted_lower", "predicted_upper", "corrected", "corrected_lower", "corrected_upper")
     best, value = float(data.y.min()), float(new.y.min())
     promise = Promise(*(chosen[name] for name in names)) if value < best else None
-    told = assess_measured(found.fitted, new.X[new.best_index], promise, value, best, extrapolation=None, errors=errors)
+    known: dict[str, Any] = {"best": best, "extrapolation": None, "errors": errors}
+    told = assess_measured(found.fitted, new.X[new.best_index], promise, value, **known)
     end = optimizer.optimize(found.fitted, seed=seed)
     expected = found.fitted.predictive(end.x)
     error = float(expected.standardized_error(evaluated(end.x[None]).y[0]))
