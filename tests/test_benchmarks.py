@@ -119,3 +119,14 @@ def test_the_verdict_on_designs_from_data_alone(default: float, plain: float, he
     told = {"mean": plain, "cautious": 0.3, "default": default, "stays": False}
     rows = [{**told, "held": i < held} for i in range(20)]
     assert offline.verdict(rows).endswith(verdict)
+
+
+@pytest.mark.slow
+def test_a_row_of_verdicts_and_one_of_offline_designs_are_made_as_the_tables_want_them() -> None:
+    told = trust.measure("branin", 2, 4)
+    assert len(told["firsts"]) == trust.ROUNDS
+    assert told["verdict"] in ("supported", "doubtful", "unsupported")
+    assert trust.summary([told]).count("\n") == 6
+    one = offline.measure("branin", 0)
+    assert one["default"] >= 0
+    assert offline._line("branin", 0, one).startswith("branin ")
