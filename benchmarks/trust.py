@@ -21,10 +21,10 @@ from benchmarks.rows import ROOT, journal, row, sources
 from surrogate_core import Dataset, GPSurrogate, MultiStartOptimizer
 from surrogate_core.refinement import refine
 from surrogate_core.sampling import feasible_sample
-from surrogate_core.trust import SIDE, VERDICTS, Promise, assess_measured, verdict_of
+from surrogate_core.trust import SIDE, VERDICTS, assess_measured, verdict_of
 from surrogate_core.validation.cross_validation import cross_validate
 from tasks.machine import machine
-from tasks.proposals import errors_of, proposals
+from tasks.proposals import errors_of, promise_in, proposals
 
 SEEDS = (2, 3)
 SIZES = {"few": 4, "many": 25}  # samples a variable
@@ -64,9 +64,8 @@ def _after(found: Any, data: Dataset, table: Any, optimizer: Any, evaluated: Any
     """The verdict on the best that was measured, and whether the next promise is kept."""
     errors, new = errors_of(table), found.evaluations
     chosen = table[new.best_index]
-    names = ("predicted", "predicted_lower", "predicted_upper", "corrected", "corrected_lower", "corrected_upper")
     best, value = float(data.y.min()), float(new.y.min())
-    promise = Promise(*(chosen[name] for name in names)) if value < best else None
+    promise = promise_in(chosen) if value < best else None
     known: dict[str, Any] = {"best": best, "extrapolation": None, "errors": errors}
     told = assess_measured(found.fitted, new.X[new.best_index], promise, value, **known)
     end = optimizer.optimize(found.fitted, seed=seed)

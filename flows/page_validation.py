@@ -5,14 +5,13 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from surrogate_core.validation.gates import METRICS
+from surrogate_core.validation.gates import HELD_OUT, METRICS
 from tasks.keys import VALIDATION
 from tasks.outputs import read_json, told_spec
 from tasks.reports import validation_figures
 from tasks.workspace import Workspace
 
 Part = dict[str, Any]
-_HELD_OUT = [name.removeprefix("loo_") for name in METRICS if name.startswith("loo_")]
 
 
 def validation_part(workspace: Workspace, picture: Callable[[Callable[[], Figure]], Part]) -> Part:
@@ -24,7 +23,7 @@ def validation_part(workspace: Workspace, picture: Callable[[Callable[[], Figure
         "metrics": metrics,
         "table": [
             {"name": name, "meaning": METRICS[name].meaning, "values": [metrics.get(f"{of}{name}") for of in _KINDS]}
-            for name in _HELD_OUT
+            for name in HELD_OUT
             if name in metrics
         ],
         "kinds": _KINDS,

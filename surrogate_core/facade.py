@@ -23,10 +23,10 @@ from surrogate_core.space import SearchSpace
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
 from surrogate_core.surrogates.files import SURROGATES
 from surrogate_core.trust import Promise, Trust, assess_measured, disappointment, expected_at
-from surrogate_core.validation.cross_validation import FOLDS, cross_validate
+from surrogate_core.validation.cross_validation import cross_validate, held_out_r2
+from surrogate_core.validation.gates import HELD_OUT
 from surrogate_core.validation.held_out import HeldOut
 
-METRICS = ("r2", "rmse", "mae", "nlpd", "crps", "coverage_50", "coverage_90", "coverage_95", "miscalibration_area")
 Bounds = Sequence[tuple[float, float]] | SearchSpace
 
 
@@ -170,9 +170,8 @@ class SurrogateOptimizer:
         evidence: dict[str, Any] = {}
         if self.training_data is not None:
             rows = self.training_data.ok
-            if isinstance(self.surrogate, FittedSurrogate) and rows.n_samples > 1:
-                folds = min(FOLDS, rows.n_samples)
-                evidence["r2"] = cross_validate(self.surrogate.asked, rows, folds, self.seed).metrics["r2"]
+            if isinstance(self.surrogate, FittedSurrogate):
+                evidence["r2"] = held_out_r2(self.surrogate.asked, rows, self.seed)
             if found.trajectory.measured is None:
                 evidence["best"] = float(rows.y[rows.best_index])
         return found.trust_given(**evidence)
@@ -287,8 +286,8 @@ def tune_surrogate_hyperparameters(
     """
     if not param_grid or not all(isinstance(values, list | tuple) and values for values in param_grid.values()):
         raise ValueError(f"param_grid: expected names with lists of values, got {dict(param_grid)!r}")
-    if metric not in METRICS:
-        raise ValueError(f"metric: expected one of {', '.join(METRICS)}, got {metric!r}")
+    if metric not in HELD_OUT:
+        raise ValueError(f"metric: expected one of {', '.join(HELD_OUT)}, got {metric!r}")
     data = DataCollector(function, bounds).collect(n_samples, sampling, seed)
     sign = -1.0 if metric == "r2" or metric.startswith("coverage") else 1.0
     tried: list[Candidate] = []

@@ -23,7 +23,7 @@ from surrogate_core.optimizers.result import OptimizationResult
 from surrogate_core.optimizers.search import Aim
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
 from surrogate_core.trust import EVEN, Trust
-from surrogate_core.validation.cross_validation import FOLDS, cross_validate
+from surrogate_core.validation.cross_validation import held_out_r2
 
 STRENGTHS = (0.0, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0)
 PARTS = (0.1, 0.2, 0.4)  # of the rows, the best, that are held out
@@ -104,11 +104,9 @@ def recommend(
     given = None if kappa is None else Strength(kappa, np.empty(0))
     strength = given or learned_strength(fitted, rows, optimizer, seed)
     found = optimize(optimizer, fitted, goal=Goal("conservative", strength.kappa), seed=seed)
-    folds = min(FOLDS, rows.n_samples)
-    r2 = cross_validate(spec, rows, folds, seed).metrics["r2"] if folds > 1 else None
     best = rows.best_index
     value = float(rows.y[best])
-    told = found.trust_given(best=value, r2=r2)
+    told = found.trust_given(best=value, r2=held_out_r2(spec, rows, seed))
     assert told.promise is not None
     assert told.probability is not None
     if told.probability < confidence or found.violation > 0:

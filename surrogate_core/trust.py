@@ -305,7 +305,7 @@ def _remarks(evidence: dict[str, Any]) -> list[str]:
 def shape_at(fitted: FittedSurrogate, x: np.ndarray, box: np.ndarray | None = None) -> tuple[float, float | None]:
     """Size of the projected gradient, and condition of the Hessian, of the standardized mean; see `Trust`."""
     u, space = fitted.space.encode(x), fitted.space
-    low, high = np.tile([0.0, 1.0], (len(u), 1)).T if box is None else box.T
+    low, high = (0.0, 1.0) if box is None else box.T
     moves = np.array([np.isinf(variable.n_values) for variable in space.variables])
     gradient, hessian = evaluate(_shape, fitted.spec, space, fitted.state, x)
     at_low, at_high = u <= low + EDGE, u >= high - EDGE

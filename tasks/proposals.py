@@ -71,6 +71,11 @@ def errors_of(table: Sequence[Mapping[str, Any]]) -> list[float]:
     return [row["standardized_error"] for row in table if row["standardized_error"] is not None]
 
 
+def promise_in(row: Mapping[str, Any]) -> Promise:
+    """What a row of `proposals` tells of its promise."""
+    return Promise(*(row[name] for name in _PROMISED))
+
+
 def report_of_trust(
     fitted: FittedSurrogate,
     final: Mapping[str, Any],
@@ -103,7 +108,7 @@ def report_of_trust(
     x = fitted.space.point(final["params"])
     known |= {"agreement": searched.agreement_at(x, fitted.space), "extrapolation": final["extrapolation"]}
     chosen = next((one for one in table if one["params"] == final["params"]), None) if is_found else None
-    promise = None if chosen is None else Promise(*(chosen[name] for name in _PROMISED))
+    promise = None if chosen is None else promise_in(chosen)
     return assess_measured(fitted, x, promise, final["measured"], best=best, **known).to_dict()
 
 
@@ -116,7 +121,7 @@ def search_report(searched: OptimizationResult, fitted: FittedSurrogate, goal: G
     paths, optima, space = searched.paths, searched.optima, fitted.space
     assert paths is not None
     losses = np.asarray(paths.losses)
-    if not goal.name.endswith("expected_improvement"):  # else it is less the logarithm of one, or less one
+    if not goal.name.endswith("expected_improvement"):  # those are told negated, as they were minimized
         losses = sign * from_latent(fitted.spec.transform, fitted.state.output, losses)
     ends = zip(losses.tolist(), paths.n_evaluations, strict=True)
     return {

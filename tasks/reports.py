@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from surrogate_core.dataset import Dataset
+from surrogate_core.surrogates.base import FittedSurrogate
 from tasks import pictures
 from tasks.keys import (
     CHAMPION,
@@ -163,11 +165,16 @@ def landscape_figures(workspace: Workspace, found: dict[str, Any], model: str) -
     if not pictures.has_field(space):
         del drawn["gradient_field"]
 
-    def draw(of: Callable[..., Figure]) -> Figure:
+    @cache
+    def known() -> tuple[FittedSurrogate, Dataset]:  # read once for all pictures, and only if one is drawn
         rows = read_dataset(workspace, DATASET)
         for path in (EVALUATIONS, TUNED_EVALUATIONS) if model == CHAMPION else (EVALUATIONS,):
             rows = rows.append(read_dataset(workspace, path))
-        return of(read_model(workspace, model), found["params"], rows, sign)
+        return read_model(workspace, model), rows
+
+    def draw(of: Callable[..., Figure]) -> Figure:
+        fitted, rows = known()
+        return of(fitted, found["params"], rows, sign)
 
     return {name: partial(draw, of) for name, of in drawn.items()}
 

@@ -54,6 +54,12 @@ def cross_validate(spec: Surrogate, dataset: Dataset, folds: int, seed: int, n_w
     )
 
 
+def held_out_r2(spec: Surrogate, rows: Dataset, seed: int) -> float | None:
+    """Share of the variance of held-out values that a spec explains, by FOLDS or fewer; None of a single row."""
+    folds = min(FOLDS, rows.n_samples)
+    return cross_validate(spec, rows, folds, seed).metrics["r2"] if folds > 1 else None
+
+
 def leave_one_out(fitted: FittedSurrogate, dataset: Dataset) -> HeldOut:
     """Every ok row by itself in a fold, without another fit: hyperparameters stay what all rows made them.
 

@@ -22,7 +22,7 @@ class Metric:
     ideal: float | None = None
 
 
-_HELD_OUT: dict[str, Metric] = {
+HELD_OUT: dict[str, Metric] = {
     "r2": Metric("share of the values' variance that held-out predictions explain", "higher", 1.0),
     "rmse": Metric("root mean square error of held-out predictions, in the objective's units", "lower", 0.0),
     "mae": Metric("mean absolute error of held-out predictions, in the objective's units", "lower", 0.0),
@@ -33,12 +33,13 @@ _HELD_OUT: dict[str, Metric] = {
     "coverage_95": Metric("share of held-out values within their 95 % interval", ideal=0.95),
     "miscalibration_area": Metric("area between the calibration curve and the diagonal, at worst 0.5", "lower", 0.0),
 }
+"""Of what `regression_metrics` tells."""
 
 METRICS: dict[str, Metric] = {
-    **_HELD_OUT,
+    **HELD_OUT,
     **{
         f"loo_{name}": replace(metric, meaning=f"{metric.meaning}; each row by itself, in closed form")
-        for name, metric in _HELD_OUT.items()
+        for name, metric in HELD_OUT.items()
     },
     "recalibration_factor": Metric("by which standard deviations should be multiplied", ideal=1.0),
     "recalibrated_nlpd": Metric("nlpd with standard deviations stretched as other folds teach", "lower"),
