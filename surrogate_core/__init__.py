@@ -13,6 +13,8 @@ _HOMES = {
     "DataCollector": "collection",
     "collect_data": "collection",
     "GPSurrogate": "surrogates.gaussian_process",
+    "NeuralSurrogate": "surrogates.neural_network",
+    "RandomForestSurrogate": "surrogates.random_forest",
     "load_surrogate": "surrogates.files",
     "SurrogateRegressor": "adapters.regressor",
     "GradientDescentOptimizer": "optimizers.gradient_descent",

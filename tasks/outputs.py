@@ -60,6 +60,8 @@ def config(spec: Surrogate) -> dict[str, Any]:
 def told_spec(report: Mapping[str, Any]) -> str:
     """What a report says of `specs`: what was asked for, and what was chosen where that was left open."""
     asked, chosen = (parse_spec(report.get(name, report["surrogate"])) for name in ("surrogate", "chosen"))
+    if chosen.kind != asked.kind:
+        return f"{asked}, which chose {chosen}"
     changed = [field.name for field in fields(asked) if getattr(asked, field.name) != getattr(chosen, field.name)]
     choices = ", ".join(f"{name}={getattr(chosen, name)}" for name in changed)
     return f"{asked}, which chose {choices}" if choices else str(asked)

@@ -92,9 +92,7 @@ class Optimize:
 
 @checked(frozen=True, config=SECTION)
 class Tune:
-    space: dict[str, list[Any]] = Field(
-        default_factory=lambda: {"kernel": ["matern52", "matern32", "rbf"], "prior": ["dimension_scaled", "flat"]}
-    )
+    space: dict[str, Any] | None = None
     n_trials: Count = 24
     batch: Count = 4
     seed: Seed = 0
@@ -149,13 +147,30 @@ class Settings:
     report: Reporting = Reporting()
 
     @property
-    def tune_space(self) -> dict[str, list[Any]]:
-        """`tune.space` with values as a spec holds them: 1 is 1.0 where a number is asked for."""
-        specs = {
-            name: [parse_spec({**self.fit.surrogate, name: value}, "tune.space") for value in values]
-            for name, values in self.tune.space.items()
-        }
-        return {name: [getattr(spec, name) for spec in made] for name, made in specs.items()}
+    def tune_grids(self) -> list[dict[str, list[Any]]]:
+        """What `tune` searches: for each kind of surrogate the values of its fields, as its spec holds them."""
+        return [
+            {"kind": [kind], **{name: [getattr(spec, name) for spec in specs] for name, specs in grid.items()}}
+            for kind, grid in self._tuned.items()
+        ]
+
+    def _base(self, kind: str) -> dict[str, Any]:
+        return self.fit.surrogate if kind == self.fit.spec.kind else {"kind": kind}
+
+    @property
+    def _tuned(self) -> dict[str, dict[str, list[Surrogate]]]:
+        """For each kind the specs that the values of each of its fields make."""
+        given = self.tune.space
+        if given is None:
+            given = dict.fromkeys(SURROGATES)
+        is_nested = any(name in SURROGATES for name in given)
+        made: dict[str, dict[str, list[Surrogate]]] = {}
+        for kind, grid in given.items() if is_nested else [(self.fit.spec.kind, given)]:
+            path = f"tune.space.{kind}" if is_nested else "tune.space"
+            if kind not in SURROGATES:
+                raise BadInput(f"{path}: {unknown(kind, list(SURROGATES))}")
+            made[kind] = _specs(self._base(kind), SURROGATES[kind].searched if grid is None else grid, path)
+        return made
 
     def subset(self, paths: Sequence[str]) -> dict[str, Any]:
         """The values at dotted paths, JSON-able, as a stage reads them."""
@@ -219,30 +234,40 @@ def parse_settings(content: Mapping[str, Any]) -> Settings:
     """
     settings: Settings = validated(TypeAdapter(Settings), plain(content, ""), "", Settings)
     check_problem(settings.problem, settings.execution.executor)
-    spec, _ = settings.fit.spec, settings.optimize.multi_start  # parsed here, so that a mistake shows before any work
+    _ = settings.fit.spec, settings.optimize.multi_start  # parsed here, so that a mistake shows before any work
     goal = settings.optimize.goal_name(settings.problem.is_offline)
     if settings.optimize.kappa is not None and goal not in ("cautious", "exploring", "conservative"):
         raise BadInput(f"optimize.kappa: expected null, as the goal {goal} has none, got {settings.optimize.kappa:g}")
-    known = [f.name for f in fields(spec)]
     if not settings.problem.is_offline and settings.collect.n_samples < 2 * settings.validate.folds:
         needed = f"2 * validate.folds = {2 * settings.validate.folds}"
         raise BadInput(f"collect.n_samples: expected an integer >= {needed}, got {settings.collect.n_samples}")
-    if not settings.tune.space:
-        raise BadInput("tune.space: expected at least one field of fit.surrogate with its values, got none")
-    for name, values in settings.tune.space.items():
-        if name not in known:
-            raise BadInput(f"tune.space.{name}: {unknown(name, known)}")
-        if not values:
-            raise BadInput(f"tune.space.{name}: expected a list of distinct values, got {values!r}")
-    for name, values in settings.tune_space.items():
-        if len(set(values)) < len(values):
-            raise BadInput(f"tune.space.{name}: expected a list of distinct values, got {values!r}")
+    _ = settings.tune_grids
     return settings
 
 
 def parse_spec(config: Mapping[str, Any], path: str = "fit.surrogate") -> Surrogate:
     """A surrogate spec of plain values."""
     return member(SURROGATES, "kind", config, path)
+
+
+def _specs(base: dict[str, Any], grid: Any, path: str) -> dict[str, list[Surrogate]]:
+    """Name to a spec for each value that a field of a kind may take."""
+    if not isinstance(grid, Mapping):
+        raise BadInput(f"{path}: expected a mapping, got {said(grid)}")
+    if not grid and path == "tune.space":
+        raise BadInput(f"{path}: expected at least one field of fit.surrogate with its values, got none")
+    known = [field.name for field in fields(SURROGATES[base["kind"]])]
+    made = {}
+    for name, values in grid.items():
+        if name not in known:
+            raise BadInput(f"{path}.{name}: {unknown(name, known)}")
+        if not isinstance(values, list | tuple):
+            raise BadInput(f"{path}.{name}: expected a list, got {said(values)}")
+        specs = [parse_spec({**base, name: value}, path) for value in values]
+        if not specs or len({getattr(spec, name) for spec in specs}) < len(specs):
+            raise BadInput(f"{path}.{name}: expected a list of distinct values, got {values!r}")
+        made[name] = specs
+    return made
 
 
 _PROBLEMS_OWN = ("source", "space", "constraints", "columns", "version", "direction", "own_folder", "shift")

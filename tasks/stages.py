@@ -1,6 +1,6 @@
 """The five stages: what each computes of the files it reads, as the files it writes. Each is one thin Prefect task."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from surrogate_core.offline import learned_strength
 from surrogate_core.optimizers.result import OptimizationResult
 from surrogate_core.refinement import Refinement, fit_or_standardize, refine
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
-from surrogate_core.surrogates.files import surrogate_files
+from surrogate_core.surrogates.files import SURROGATES, surrogate_files
 from surrogate_core.trust import VERDICTS
 from surrogate_core.tuning.study import Trial, search
 from surrogate_core.validation.calibration import recalibration
@@ -126,18 +126,19 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
         return cross_validate(spec, dataset, validate.folds, validate.seed, settings.execution.n_threads)
 
     def nlpd(params: Any) -> float:
-        return check(replace(champion, **params)).metrics["nlpd"]
+        return check(_spec(champion, params)).metrics["nlpd"]
 
     def tell(trial: Trial, total: int) -> None:
         progress(trial.number + 1, total, "specs")
 
-    space = settings.tune_space
-    first = {name: getattr(champion, name) for name in space}
-    known = all(first[name] in values for name, values in space.items())
+    grids = settings.tune_grids
+    own = next((grid for grid in grids if grid["kind"] == [champion.kind]), {})
+    first = {name: getattr(champion, name) for name in own}
+    known = bool(own) and all(first[name] in values for name, values in own.items())
     with open_journal(workspace, "tune", key) as journal:
         study = search(
             nlpd,
-            space,
+            grids,
             n_trials=asked.n_trials,
             batch=asked.batch,
             seed=asked.seed,
@@ -147,7 +148,7 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
         )
     if all(trial.status == "failed" for trial in study.trials):
         raise StageFailed(f"tune.space: all {len(study.trials)} specs failed, the first with: {study.trials[0].reason}")
-    challenger = replace(champion, **study.best.params)
+    challenger = _spec(champion, study.best.params)
     defended, challenged = check(champion), check(challenger)
     advantage = challenged.log_density - defended.log_density
     error = float(advantage.std(ddof=1) / np.sqrt(len(advantage)))
@@ -179,10 +180,7 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
         "challenger_is_better": promoted,
         "advantage": {"mean_log_density": float(advantage.mean()), "standard_error": error},
         "n_duplicates": study.n_duplicates,
-        "trials": [
-            {"number": t.number, **t.params, "nlpd": None if t.status == "failed" else t.value, "reason": t.reason}
-            for t in study.trials
-        ],
+        "trials": _table(study.trials, list(dict.fromkeys(name for grid in grids for name in grid))),
         "evaluations": table,
     }
     new, proposed = everything.take(range(samples.n_samples, everything.n_samples)), optimum["evaluations"] + table
@@ -207,6 +205,25 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
         TUNING: to_json(tuning),
         RECOMMENDATION: to_json(recommendation),
     }
+
+
+def _spec(champion: Surrogate, params: Mapping[str, Any]) -> Surrogate:
+    """Of a design that was tried: of the champion's kind with its other fields, else with defaults."""
+    own = {name: value for name, value in params.items() if name != "kind"}
+    return replace(champion if params["kind"] == champion.kind else SURROGATES[params["kind"]](), **own)
+
+
+def _table(trials: Sequence[Trial], names: Sequence[str]) -> list[dict[str, Any]]:
+    """A row a trial, of all names: None of a field that its kind has not."""
+    return [
+        {
+            "number": t.number,
+            **{name: t.params.get(name) for name in names},
+            "nlpd": None if t.status == "failed" else t.value,
+            "reason": t.reason,
+        }
+        for t in trials
+    ]
 
 
 BODIES: dict[str, Callable[[Workspace, str, Progress], StageFiles]] = {

@@ -202,7 +202,7 @@ def test_tuning_records_every_candidate_and_passes_over_those_that_fail() -> Non
     [
         (
             lambda: SurrogateOptimizer("kriging"),
-            "surrogate_type: expected one of gaussian_process or .*, got 'kriging'",
+            "surrogate_type: expected one of gaussian_process, .*, got 'kriging'",
         ),
         (
             lambda: SurrogateOptimizer(surrogate_params={"depth": 1}),

@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 
 from surrogate_core import Float, GPSurrogate, Integer, MultiStartOptimizer
 from surrogate_core.execution import ExecutorSpec
+from surrogate_core.surrogates.files import SURROGATES
 from tasks.errors import BadInput
 from tasks.keys import STAGES
 from tasks.settings import Settings, load_settings, parse_settings
@@ -107,6 +108,13 @@ MISTAKES = [
     ("tune.trials=3", "tune.trials: unknown key; did you mean n_trials?"),
     ("tune.space.kernels=[rbf]", "tune.space.kernels: unknown key; did you mean kernel?"),
     ("tune.space.kind=[gaussian_process]", "tune.space.kind: unknown key; expected one of transform, kernel, prior"),
+    ("tune.space={random_forest: null, kernel: [rbf]}", "tune.space.kernel: unknown key; expected one of gaussian"),
+    ("tune.space={random_forest: [max_depth]}", "tune.space.random_forest: expected a mapping, got ['max_depth']"),
+    ("tune.space={random_forest: {depth: [2]}}", "tune.space.random_forest.depth: unknown key"),
+    (
+        "tune.space={random_forest: {max_depth: [2, 99]}}",
+        "tune.space.random_forest.max_depth: expected an integer from 1 to 12, got 99",
+    ),
     ("execution.worker=3", "execution.worker: unknown key; did you mean n_workers?"),
     (f"{X}={{type: float, low: 0, hihg: 1}}", f"{X}.hihg: unknown key; did you mean high?"),
     (f"{X}={{type: integer, low: 0, high: 1, stpe: 1}}", f"{X}.stpe: unknown key; did you mean step?"),
@@ -324,6 +332,32 @@ def test_a_file_that_cannot_be_read_is_told_by_its_name(tmp_path: Path) -> None:
         load_settings(tmp_path / "nowhere.yaml")
     with pytest.raises(BadInput, match=f"{tmp_path}: expected a readable settings file, got Is a directory"):
         load_settings(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("space", "grids"),
+    [
+        ("{kernel: [rbf], n_starts: [2, 4]}", [{"kind": ["gaussian_process"], "kernel": ["rbf"], "n_starts": [2, 4]}]),
+        (
+            "{random_forest: {max_depth: [4]}, neural_network: {}}",
+            [{"kind": ["random_forest"], "max_depth": [4]}, {"kind": ["neural_network"]}],
+        ),
+        (
+            "{random_forest: null}",
+            [{"kind": ["random_forest"], **{k: list(v) for k, v in SURROGATES["random_forest"].searched.items()}}],
+        ),
+    ],
+)
+def test_a_tuned_space_is_of_the_champions_kind_or_of_several(space: str, grids: list[dict[str, Any]]) -> None:
+    assert load_settings(PARAMS, [f"tune.space={space}"]).tune_grids == grids
+
+
+def test_without_a_space_all_kinds_are_tuned_each_by_its_own_fields() -> None:
+    grids = load_settings(PARAMS, ["tune.space=null"]).tune_grids
+    assert [grid["kind"] for grid in grids] == [[kind] for kind in SURROGATES]
+    for kind, grid in zip(SURROGATES, grids, strict=True):
+        assert set(grid) == {"kind", *SURROGATES[kind].searched}
+        assert len(grid) > 1
 
 
 words = st.text(st.characters(categories=["L", "N", "P"]), max_size=5)

@@ -17,7 +17,7 @@ from surrogate_core.optimizers.local import LocalOptimizer
 from surrogate_core.optimizers.loop import Objective, Paths, follow
 from surrogate_core.optimizers.polish import drawn_into, is_plain, meets, polish, valid
 from surrogate_core.precision import float64
-from surrogate_core.surrogates.base import CHUNK, FittedSurrogate
+from surrogate_core.surrogates.base import FittedSurrogate
 
 FEW_POINTS = 64  # that are evaluated at once; more in chunks
 N_POLISHED = 4  # ends of each goal
@@ -61,7 +61,7 @@ class Aim:
     @float64
     def values(self, U: np.ndarray, of: np.ndarray) -> np.ndarray:
         """(n,) of points, (n, d), each by the goal whose number is given, (n,)."""
-        made, size = [], FEW_POINTS if len(U) <= FEW_POINTS else CHUNK
+        made, size = [], FEW_POINTS if len(U) <= FEW_POINTS else self.fitted.spec.chunk
         for first in range(0, len(U), size):
             rows = np.arange(first, first + size) % len(U)  # filled up, so that two programs do for any number
             own = _at(self._weights, of[rows])

@@ -5,11 +5,11 @@ X: (d,) or (n, d) in the problem's units.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 import jax
 import numpy as np
@@ -20,12 +20,10 @@ from surrogate_core.precision import float64
 from surrogate_core.space import SearchSpace
 from surrogate_core.surrogates.output import Transform, from_latent, latent_of_mean, log_slope, moments
 from surrogate_core.surrogates.predictive import Predictive
-from surrogate_core.surrogates.support import Support, extrapolation, rows
+from surrogate_core.surrogates.support import Support, bucket, extrapolation, rows
 
 if TYPE_CHECKING:
     from surrogate_core.surrogates.pathwise import FunctionDraws
-
-CHUNK = 1024  # points that are predicted at once: what is computed of them stays in a CPU's cache
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,9 @@ class Surrogate(ABC):
     """A surrogate's hyperparameters. Subclasses are final; what they do is a function of arrays and this spec."""
 
     kind: ClassVar[str]
-    State: ClassVar[type]  # a NamedTuple of arrays and an Output named `output`
+    State: ClassVar[type]  # a NamedTuple of arrays and NamedTuples of such, an Output named `output` among them
+    chunk: ClassVar[int] = 1024  # points that are predicted at once: what is computed of them stays in a CPU's cache
+    searched: ClassVar[Mapping[str, Sequence[Any]]] = {}  # fields and their values that tuning tries by default
     transform: Transform = "standardize"
 
     @abstractmethod
@@ -62,6 +62,21 @@ class Surrogate(ABC):
     @abstractmethod
     def support(self, state: Any) -> Support:
         """Where the data is, by the surrogate's own measure of distance."""
+
+    def _check_transform(self, auto: bool) -> None:
+        known = [name for name in get_args(Transform) if auto or name != "auto"]
+        if self.transform not in known:
+            raise ValueError(f"transform: expected one of {', '.join(known)}, got {self.transform!r}")
+
+    def _check_range(self, name: str, low: float, high: float, whole: bool = False) -> None:
+        """A field's value, cast from numpy's as a model's file may hold it."""
+        value = getattr(self, name)
+        if isinstance(value, np.generic):
+            object.__setattr__(self, name, value := value.item())
+        if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not low <= value <= high:
+            what = "an integer" if whole else "a number"
+            span = f">= {low:g}" if high == np.inf else f"from {low:g} to {high:g}"
+            raise ValueError(f"{name}: expected {what} {span}, got {value!r}")
 
     @property
     def traced(self) -> "Surrogate":
@@ -214,17 +229,6 @@ class FittedSurrogate:
         return cls(*aux[:2], *children, asked=aux[2])
 
 
-def bucket(n: int) -> int:
-    """The least of 64, 96, 128, 192, … that holds n rows: a growing dataset compiles a handful of programs.
-
-    Below 64 rows the padding costs less in all refits of a run than one more compilation would.
-    """
-    size = 64
-    while size < n:
-        size += size // 2 if size & (size - 1) == 0 else size // 3
-    return size
-
-
 def program(of_point: Callable[[Any, Any, Array], Any]) -> Callable[..., Any]:
     """Compiles a function of (spec, state, u) for many points at once, as `evaluate` calls it."""
 
@@ -240,8 +244,8 @@ def evaluate(of_points: Callable[..., Any], spec: Surrogate, space: SearchSpace,
     """What a `program` tells of points in the problem's units, (d,) or (n, d), a chunk at a time: numpy arrays."""
     U = np.atleast_2d(space.encode(X))
     parts = []
-    for first in range(0, max(len(U), 1), CHUNK):
-        chunk = U[first : first + CHUNK]
+    for first in range(0, max(len(U), 1), spec.chunk):
+        chunk = U[first : first + spec.chunk]
         padding = np.full((bucket(len(chunk)) - len(chunk), U.shape[1]), 0.5)
         parts.append(of_points(spec.traced, state, np.concatenate([chunk, padding])))
 

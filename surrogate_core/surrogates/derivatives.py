@@ -24,9 +24,9 @@ from jax import Array
 
 from surrogate_core.blas import blas_threads
 from surrogate_core.precision import float64
-from surrogate_core.surrogates.base import bucket
 from surrogate_core.surrogates.kernels import covariance, curvature, slope
 from surrogate_core.surrogates.likelihood import NUGGET, Factors, inverse_factor, of_repeats, solve_and_invert
+from surrogate_core.surrogates.support import bucket
 from surrogate_core.surrogates.training import Training
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import orjson
@@ -13,19 +13,19 @@ from surrogate_core.atomic import write_file
 from surrogate_core.space import SearchSpace
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
 from surrogate_core.surrogates.gaussian_process import GPSurrogate
-from surrogate_core.surrogates.output import Output
+from surrogate_core.surrogates.neural_network import NeuralSurrogate
+from surrogate_core.surrogates.random_forest import RandomForestSurrogate
 
 SCHEMA = 3
 ARRAYS, SPEC = "model.safetensors", "model.json"
-SURROGATES: dict[str, type[Surrogate]] = {spec.kind: spec for spec in (GPSurrogate,)}
+SURROGATES: dict[str, type[Surrogate]] = {
+    spec.kind: spec for spec in (GPSurrogate, NeuralSurrogate, RandomForestSurrogate)
+}
 
 
 def surrogate_files(fitted: FittedSurrogate) -> dict[str, bytes]:
     """File name to content; equal surrogates give equal bytes."""
-    arrays = fitted.state._asdict()
-    output = arrays.pop("output")
-    arrays |= {f"output.{name}": value for name, value in output._asdict().items()}
-    saved = safetensors.save({name: np.asarray(array) for name, array in arrays.items()})
+    saved = safetensors.save(_arrays(fitted.state))
     about = {
         "schema": SCHEMA,
         "arrays": hashlib.sha256(saved).hexdigest(),
@@ -53,9 +53,7 @@ def surrogate_from_files(files: dict[str, bytes]) -> FittedSurrogate:
         if hashlib.sha256(files[ARRAYS]).hexdigest() != about["arrays"]:
             raise ValueError(f"expected the {ARRAYS} that was saved with it, got another")
         spec, asked = (_spec(about[name]) for name in ("surrogate", "asked"))
-        arrays = safetensors.load(files[ARRAYS])
-        output = Output(**{name: arrays.pop(f"output.{name}") for name in Output._fields})
-        state = spec.State(**arrays, output=output)
+        state = _state(spec.State, safetensors.load(files[ARRAYS]))
         return FittedSurrogate(spec, SearchSpace.from_config(about["space"]), state, about["diagnostics"], asked)
     except (
         AttributeError,
@@ -84,6 +82,23 @@ def load_surrogate(folder: str | Path) -> FittedSurrogate:
         return surrogate_from_files({name: path.read_bytes() for name, path in paths.items()})
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder}: {error}") from error
+
+
+def _arrays(state: Any, within: str = "") -> dict[str, np.ndarray]:
+    """By their names in a tuple, `output.shift` of one within another."""
+    made: dict[str, np.ndarray] = {}
+    for name, value in state._asdict().items():
+        made |= _arrays(value, f"{within}{name}.") if hasattr(value, "_fields") else {within + name: np.asarray(value)}
+    return made
+
+
+def _state(of: type, arrays: dict[str, np.ndarray], within: str = "") -> Any:
+    """The inverse of `_arrays`."""
+    parts = {
+        name: _state(hint, arrays, f"{within}{name}.") if hasattr(hint, "_fields") else arrays[within + name]
+        for name, hint in get_type_hints(of).items()
+    }
+    return of(**parts)
 
 
 def _spec(config: dict[str, Any]) -> Surrogate:

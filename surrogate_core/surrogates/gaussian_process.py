@@ -8,6 +8,7 @@ Source: Rasmussen & Williams, "Gaussian Processes for Machine Learning" (2006), 
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
@@ -18,7 +19,7 @@ from jax import Array
 
 from surrogate_core.dataset import Dataset
 from surrogate_core.precision import float64
-from surrogate_core.surrogates.base import FittedSurrogate, Surrogate, bucket
+from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
 from surrogate_core.surrogates.derivatives import joint_factors
 from surrogate_core.surrogates.hyperparameter_uncertainty import stretch
 from surrogate_core.surrogates.hyperparameters import BOUNDS, FEW, Found, Posterior, Prior, posterior, search
@@ -27,7 +28,7 @@ from surrogate_core.surrogates.leaving_out import left_out_places, left_out_rows
 from surrogate_core.surrogates.likelihood import factorize, noise_of
 from surrogate_core.surrogates.output import AnyArray, Output, Transform
 from surrogate_core.surrogates.predictive import Predictive
-from surrogate_core.surrogates.support import Support, edge_of
+from surrogate_core.surrogates.support import Support, bucket, edge_of
 from surrogate_core.surrogates.training import Training, training
 
 OutputScale = Literal["learned", "unit"]
@@ -84,6 +85,11 @@ class GPSurrogate(Surrogate):
 
     kind: ClassVar[str] = "gaussian_process"
     State: ClassVar[type] = GPState
+    searched: ClassVar[Mapping[str, Sequence[Any]]] = {
+        "kernel": ("matern52", "matern32", "matern12", "rbf"),
+        "prior": ("dimension_scaled", "flat"),
+        "transform": ("standardize", "log", "yeo_johnson"),
+    }
 
     kernel: Kernel = "matern52"
     prior: Prior = "dimension_scaled"

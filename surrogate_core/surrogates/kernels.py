@@ -98,9 +98,9 @@ def _slope_jvp(kernel: str, primals: tuple[Array], tangents: tuple[Array]) -> tu
     return slope(kernel, *primals), -0.5 * curvature(kernel, *primals) * tangents[0]
 
 
-def choice_at(u: Array, m: Array) -> Array:
+def choice_at(u: Any, m: Any, xp: Any = jnp) -> Any:
     """Which of m choices, each as wide as the others, the coordinate u in [0, 1] stands for; -1 of none."""
-    return jnp.minimum(jnp.floor(u * m), m - 1)
+    return xp.minimum(xp.floor(u * m), m - 1)
 
 
 def curvature(kernel: str, r2: Array) -> Array:

@@ -9,8 +9,12 @@ from scipy.spatial import cKDTree
 
 from surrogate_core.surrogates.kernels import choice_at
 from surrogate_core.surrogates.output import AnyArray
+from surrogate_core.surrogates.training import Training
 
 EDGE = 0.95  # of the rows, this part is nearer to another row than the edge of the data
+MOST_ROWS = 2048  # that stand for the data where there are more, the best of them among these
+BEST_ROWS = 128
+LEAST_RELEVANCE = 0.01  # of a variable beside the one that matters most
 
 
 class Support(NamedTuple):
@@ -27,6 +31,27 @@ class Support(NamedTuple):
     edge: AnyArray
 
 
+def support_of(rows: Training, n_choices: np.ndarray, relevance: np.ndarray) -> Support:
+    """Of rows that a surrogate has learned.
+
+    Args:
+        rows: of many, MOST_ROWS stand for all.
+        n_choices: (d,).
+        relevance: (d,) how much each variable matters, in any unit; the one that matters most has the scale 1.
+    """
+    U, F, most = rows.U, rows.F, relevance.max()
+    scale = 1 / np.maximum(relevance / most, LEAST_RELEVANCE) if most > 0 else np.ones(len(relevance))
+    if len(U) > MOST_ROWS:
+        order = np.argsort(rows.z, kind="stable")
+        others = np.random.default_rng(0).permutation(order[BEST_ROWS:])[: MOST_ROWS - BEST_ROWS]
+        kept = np.sort(np.concatenate([order[:BEST_ROWS], others]))
+        U, F = U[kept], F[kept]
+    N = bucket(len(U))
+    padded = np.zeros((N, U.shape[1]))
+    padded[: len(U)] = U
+    return Support(padded, np.arange(N) < len(U), n_choices, scale, np.float64(edge_of(F / scale[rows.group])))
+
+
 def rows(support: Support) -> np.ndarray:
     """(n, d) unit-cube rows, without padding."""
     return np.asarray(support.U)[np.asarray(support.w)]
@@ -40,6 +65,27 @@ def extrapolation(support: Support, u: Array) -> Array:
     r2 = jnp.where(support.w, jnp.sum(delta**2, axis=1), jnp.inf)
     nearest = jnp.min(r2)
     return jnp.where(nearest > 0, jnp.sqrt(jnp.where(nearest > 0, nearest, 1.0)), 0.0) / support.edge
+
+
+def neighbours(rows: Training, support: Support) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) of each of n rows how far it is from the nearest other, as `extrapolation` tells it, and which that is."""
+    n = len(rows.z)
+    if n < 2:
+        return np.ones(n), np.zeros(n, dtype=int)
+    features = rows.F / np.asarray(support.scale)[rows.group]
+    distance, place = cKDTree(features).query(features, k=2)
+    return distance[:, 1] / support.edge, place[:, 1]
+
+
+def bucket(n: int) -> int:
+    """The least of 64, 96, 128, 192, … that holds n rows: a growing dataset compiles a handful of programs.
+
+    Below 64 rows the padding costs less in all refits of a run than one more compilation would.
+    """
+    size = 64
+    while size < n:
+        size += size // 2 if size & (size - 1) == 0 else size // 3
+    return size
 
 
 def edge_of(features: np.ndarray) -> float:

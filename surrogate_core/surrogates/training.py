@@ -10,13 +10,16 @@ coordinate. group: (D,) is the variable that each belongs to.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from surrogate_core.dataset import Dataset
-from surrogate_core.surrogates.output import Output, Transform, fit_output, learned_latent, log_slope
+from surrogate_core.surrogates.kernels import choice_at
+from surrogate_core.surrogates.output import AnyArray, Output, Transform, fit_output, learned_latent, log_slope
 
 SAME = 1e-8  # unit-cube distance in every coordinate below which rows are at one place
+OWN_ERROR = 0.01  # variance of z of a surrogate's own errors, beside which a noise that is given is much or little
 LEAST_NOISE = 1e-8  # variance of z that a row given as free of noise has, so that K stays well conditioned
 
 
@@ -47,6 +50,12 @@ class Training:
     group: np.ndarray
     output: Output
     told: tuple[str, ...]
+
+    @property
+    def weight(self) -> np.ndarray:
+        """(n,) of places in a sum of squared errors: repeats weigh more, and what is known to be noisy less."""
+        doubt = 1 + np.nan_to_num(self.known, nan=0.0) / OWN_ERROR
+        return np.asarray(self.count / doubt)
 
     @property
     def n_values(self) -> int:
@@ -129,9 +138,18 @@ def training(dataset: Dataset, transform: Transform, output: Output | None = Non
 
 def features(U: np.ndarray, n_choices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """F and group of unit-cube rows."""
-    columns, group = [], []
-    for j, m in enumerate(n_choices.astype(int)):
-        u = U[:, j]
-        columns += [np.sqrt(0.5) * (np.floor(u * m) == choice) for choice in range(m)] or [u]
-        group += [j] * max(1, m)
-    return np.column_stack(columns).astype(float), np.array(group)
+    group, choice = columns(n_choices)
+    return features_at(np, U, n_choices, group, choice), group
+
+
+def columns(n_choices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each feature, (D,), the variable that it belongs to, and which choice it indicates: -1 where of a number."""
+    group = np.repeat(np.arange(len(n_choices)), np.maximum(1, n_choices.astype(int)))
+    number = np.concatenate([np.arange(m) if m else [-1] for m in n_choices.astype(int)])
+    return group, number.astype(int)
+
+
+def features_at(xp: Any, U: AnyArray, n_choices: AnyArray, group: AnyArray, choice: AnyArray) -> AnyArray:
+    """(..., D) features of points (..., d); differentiable in the coordinates of numbers."""
+    u = U[..., group]
+    return xp.where(choice < 0, u, xp.sqrt(0.5) * (choice_at(u, n_choices[group], xp) == choice))

@@ -1,4 +1,4 @@
-"""A search over a finite grid of designs by Optuna's TPE sampler: in synchronous batches, never one design twice.
+"""A search over finite grids of designs by Optuna's TPE sampler: in synchronous batches, never one design twice.
 
 Proposals depend on the seed and on the values told, never on who evaluated when; so a study that was killed is replayed
 from its journal, which answers what had ended without evaluating it again.
@@ -13,12 +13,13 @@ from typing import Any, Literal
 import numpy as np
 import optuna
 import orjson
-from optuna.distributions import CategoricalDistribution
 from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 
 from surrogate_core.journal import Journal
 
+Grid = Mapping[str, Sequence[Any]]
+GRID = "grid"  # the name of the choice among several, as Optuna knows it
 MAX_REPEATS = 20  # proposals already tried before an untried design is drawn in their place
 
 
@@ -56,7 +57,7 @@ class Study:
 
 def search(
     objective: Callable[[Mapping[str, Any]], float],
-    space: Mapping[str, Sequence[Any]],
+    space: Grid | Sequence[Grid],
     *,
     n_trials: int,
     batch: int,
@@ -65,27 +66,26 @@ def search(
     journal: Journal | None = None,
     on_trial: Callable[[Trial, int], None] | None = None,
 ) -> Study:
-    """Minimizes an objective over the grid of a space.
+    """Minimizes an objective over a grid, or over several that share no design.
 
     Args:
         objective: a design's value; a ValueError it raises is a failed trial.
-        space: name to the values it may take.
-        n_trials: distinct designs to try; fewer where the grid has fewer.
+        space: name to the values it may take; or several such, whose names may differ.
+        n_trials: distinct designs to try; fewer where the grids have fewer.
         batch: designs proposed before any of them is told.
         seed: fixes every proposal.
-        first: a design of the grid to try before all others.
+        first: a design of a grid to try before all others.
         journal: remembers each trial when it starts and when it ends.
         on_trial: called with each trial as it is told, and how many there will be.
     """
     if batch < 1:
         raise ValueError(f"batch: expected an integer >= 1, got {batch!r}")
-    untried = _untried(space, seed)
+    grids = [space] if isinstance(space, Mapping) else list(space)
+    untried = _untried(grids, seed)
     n_trials = min(n_trials, len(untried))
-    opening = [places for places in untried if first is not None and _key(_at(space, places)) == _key(first)]
+    opening = [places for places in untried if first is not None and _key(_at(grids, places)) == _key(first)]
     if first is not None and not opening:
         raise ValueError(f"first: expected a design of the grid, got {first!r}")
-    # Choices go to Optuna by their place, so that any JSON value can be one.
-    distributions: dict[str, Any] = {n: CategoricalDistribution(range(len(v))) for n, v in space.items()}
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
@@ -99,8 +99,7 @@ def search(
             asked: list[tuple[optuna.Trial, dict[str, Any]]] = []
             for _ in range(min(batch, n_trials - len(tried))):
                 for _repeat in range(MAX_REPEATS):
-                    trial = study.ask(distributions)
-                    params = {name: space[name][place] for name, place in trial.params.items()}
+                    trial, params = _ask(study, grids)
                     known = tried.get(_key(params))
                     if known is None and all(params != other for _, other in asked):
                         break
@@ -108,10 +107,8 @@ def search(
                     _tell(study, trial, known)
                 else:
                     taken = {*tried, *(_key(other) for _, other in asked)}
-                    places = next(places for places in untried if _key(_at(space, places)) not in taken)
-                    study.enqueue_trial(places)
-                    trial = study.ask(distributions)
-                    params = _at(space, places)
+                    study.enqueue_trial(next(places for places in untried if _key(_at(grids, places)) not in taken))
+                    trial, params = _ask(study, grids)
                 asked.append((trial, params))
             for trial, params in asked:
                 ended = _evaluate(objective, params, len(tried), journal)
@@ -153,16 +150,32 @@ def _tell(study: optuna.Study, trial: optuna.Trial, ended: Trial | None) -> None
         study.tell(trial, ended.value)
 
 
-def _untried(space: Mapping[str, Sequence[Any]], seed: int) -> Any:
-    """Every design of the grid as places, in an order fixed by the seed."""
+def _ask(study: optuna.Study, grids: Sequence[Grid]) -> tuple[optuna.Trial, dict[str, Any]]:
+    """A proposal: choices go to Optuna by their place, so that any JSON value can be one."""
+    trial = study.ask()
+
+    def place(name: str, n: int) -> int:
+        return int(trial.suggest_categorical(name, range(n)))
+
+    number = place(GRID, len(grids))
+    for name, values in grids[number].items():
+        place(f"{number}.{name}", len(values))
+    return trial, _at(grids, trial.params)
+
+
+def _untried(grids: Sequence[Grid], seed: int) -> Any:
+    """Every design as places, in an order fixed by the seed."""
     designs = [
-        dict(zip(space, places, strict=True)) for places in itertools.product(*(range(len(v)) for v in space.values()))
+        {GRID: number, **dict(zip((f"{number}.{name}" for name in grid), places, strict=True))}
+        for number, grid in enumerate(grids)
+        for places in itertools.product(*(range(len(values)) for values in grid.values()))
     ]
     return [designs[i] for i in np.random.default_rng(seed).permutation(len(designs))]
 
 
-def _at(space: Mapping[str, Sequence[Any]], places: Mapping[str, int]) -> dict[str, Any]:
-    return {name: space[name][place] for name, place in places.items()}
+def _at(grids: Sequence[Grid], places: Mapping[str, int]) -> dict[str, Any]:
+    number = places[GRID]
+    return {name: values[places[f"{number}.{name}"]] for name, values in grids[number].items()}
 
 
 def _key(params: Mapping[str, Any]) -> str:

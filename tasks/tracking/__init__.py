@@ -218,7 +218,8 @@ class Tracker:
             number, nlpd, reason = trial["number"], trial["nlpd"], trial["reason"]
             tags = {"mlflow.parentRunId": self.run_id, "mlflow.runName": f"spec-{number + 1}", "reason": reason}
             run_id = self.client.create_run(experiment, tags=tags).info.run_id
-            params = [Param(k, str(v)) for k, v in trial.items() if k not in ("number", "nlpd", "reason")]
+            told = {k: v for k, v in trial.items() if k not in ("number", "nlpd", "reason") and v is not None}
+            params = [Param(name, str(value)) for name, value in told.items()]
             metrics = [] if nlpd is None else [Metric("nlpd", nlpd, now, 0)]
             self.client.log_batch(run_id, metrics=metrics, params=params)
             self.client.set_terminated(run_id, "FAILED" if nlpd is None else "FINISHED")
