@@ -46,7 +46,7 @@ def validate(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
     sign, n_threads = settings.problem.sign, settings.execution.n_threads
     held_out = cross_validate(fitted.asked, dataset, asked.folds, asked.seed, n_threads)
     stretch = recalibration(held_out)
-    left_out = leave_one_out(fitted, dataset) if hasattr(fitted.spec, "leave_one_out") else None
+    left_out = leave_one_out(fitted, dataset)
     curve = None
     if asked.learning_curve and dataset.ok.n_samples >= LEAST:
         curve = learning_curve(fitted.asked, dataset, asked.seed, n_workers=n_threads)

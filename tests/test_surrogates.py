@@ -38,6 +38,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"n_starts": 1, "kernel": "matern12", "prior": "flat", "length_scale": 0.5, "noise_level": 1e-4},
         {"n_starts": 2, "kernel": "rbf", "output_scale": "unit", "transform": "yeo_johnson"},
         {"n_starts": 2, "kernel": "auto", "transform": "auto"},
+        {"n_starts": 2, "max_exact": 2, "n_inducing": 24},
     ],
     "neural_network": [{}, {"ensemble_size": 5, "activation": "gelu", "transform": "log"}],
     "random_forest": [{}, {"n_estimators": 50, "max_depth": 5, "temperature": 0.01, "transform": "yeo_johnson"}],

@@ -244,8 +244,7 @@ def test_a_row_left_out_is_predicted_as_by_a_fit_of_the_others_with_the_same_hyp
 
 def test_there_is_no_closed_form_of_any_surrogate_nor_of_a_single_row() -> None:
     dataset = rows()
-    with pytest.raises(ValueError, match="leave_one_out: expected a surrogate with a closed form, got mean"):
-        leave_one_out(Mean().fit(dataset.ok, np.zeros(2, dtype=np.uint32)), dataset)
+    assert leave_one_out(Mean().fit(dataset.ok, np.zeros(2, dtype=np.uint32)), dataset) is None
     single = Dataset([[0.5, 0.5]], [1.0], UNIT)
     with pytest.raises(ValueError, match="leave_one_out: expected at least 2 ok rows, got 1"):
         leave_one_out(GPSurrogate(n_starts=1).fit(single), single)

@@ -63,6 +63,10 @@ class Surrogate(ABC):
     def support(self, state: Any) -> Support:
         """Where the data is, by the surrogate's own measure of distance."""
 
+    def leave_one_out(self, fitted: "FittedSurrogate", dataset: Dataset) -> Predictive | None:
+        """What each ok row of what was fitted is expected to be by all others; None where no closed form is known."""
+        return None
+
     def _check_transform(self, auto: bool) -> None:
         known = [name for name in get_args(Transform) if auto or name != "auto"]
         if self.transform not in known:

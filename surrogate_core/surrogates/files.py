@@ -16,7 +16,7 @@ from surrogate_core.surrogates.gaussian_process import GPSurrogate
 from surrogate_core.surrogates.neural_network import NeuralSurrogate
 from surrogate_core.surrogates.random_forest import RandomForestSurrogate
 
-SCHEMA = 3
+SCHEMA = 4
 ARRAYS, SPEC = "model.safetensors", "model.json"
 SURROGATES: dict[str, type[Surrogate]] = {
     spec.kind: spec for spec in (GPSurrogate, NeuralSurrogate, RandomForestSurrogate)

@@ -1,4 +1,4 @@
-"""Exact Gaussian process regression with one lengthscale a dimension (ARD), fitted by maximum a posteriori.
+"""Gaussian process regression with one lengthscale a dimension (ARD), fitted by maximum a posteriori.
 
 Notation: U: (N, d) unit-cube places, padded from n to N; l: (d,) lengthscales; s2: output scale; e: noise variance;
 K = s2 k + noise; L L' = K; a = K^-1 z. With derivatives in the data, a and L have a part for each of those of a place
@@ -19,13 +19,15 @@ from jax import Array
 
 from surrogate_core.dataset import Dataset
 from surrogate_core.precision import float64
+from surrogate_core.space import SearchSpace
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
 from surrogate_core.surrogates.derivatives import joint_factors
 from surrogate_core.surrogates.hyperparameter_uncertainty import stretch
-from surrogate_core.surrogates.hyperparameters import BOUNDS, FEW, Found, Posterior, Prior, posterior, search
+from surrogate_core.surrogates.hyperparameters import BOUNDS, FEW, LARGE, Found, Posterior, Prior, posterior, search
 from surrogate_core.surrogates.kernels import SMOOTH, Kernel, choice_at, covariance, slope
 from surrogate_core.surrogates.leaving_out import left_out_places, left_out_rows
 from surrogate_core.surrogates.likelihood import factorize, noise_of
+from surrogate_core.surrogates.many_rows import fit_many_rows
 from surrogate_core.surrogates.output import AnyArray, Output, Transform
 from surrogate_core.surrogates.predictive import Predictive
 from surrogate_core.surrogates.support import Support, bucket, edge_of
@@ -42,7 +44,8 @@ class GPState(NamedTuple):
     """What predicts.
 
     `categories` are the columns of categorical variables, of which a program knows the number; `s` is the noise
-    variance of each place, infinite where there is none.
+    variance of each place, infinite where there is none. Where inducing points stand for the places, `L_inverse` and
+    `s` are their R and s (`inducing`).
     """
 
     U: AnyArray
@@ -55,12 +58,13 @@ class GPState(NamedTuple):
     output_scale: AnyArray
     noise: AnyArray
     edge: AnyArray
+    is_sparse: AnyArray
     output: Output
 
 
 @dataclass(frozen=True)
 class GPSurrogate(Surrogate):
-    """Gaussian process regression.
+    """Gaussian process regression, exact where rows are not too many.
 
     A field that is "auto" is chosen at the fit by the leave-one-out density of the data.
 
@@ -78,6 +82,8 @@ class GPSurrogate(Surrogate):
         n_starts: starts of the hyperparameter search: one from the prior's mode, one from there with much noise, the
             others the best of many draws.
         max_iterations: steps of the search on all rows, a start.
+        max_exact: places up to which the fit is exact; of more, inducing points stand for all.
+        n_inducing: how many.
 
     Raises:
         ValueError: a value is out of its range.
@@ -99,6 +105,8 @@ class GPSurrogate(Surrogate):
     output_scale: OutputScale = "learned"
     n_starts: int = 8
     max_iterations: int = 200
+    max_exact: int = 3000
+    n_inducing: int = 1024
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -112,7 +120,7 @@ class GPSurrogate(Surrogate):
         for name, among in known.items():
             if getattr(self, name) not in get_args(among):
                 raise ValueError(f"{name}: expected one of {', '.join(get_args(among))}, got {getattr(self, name)!r}")
-        for name in ("n_starts", "max_iterations"):
+        for name in ("n_starts", "max_iterations", "max_exact", "n_inducing"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected an integer >= 1, got {getattr(self, name)!r}")
         for name, (low, high) in (("length_scale", BOUNDS[0]), ("noise_level", BOUNDS[2])):
@@ -131,9 +139,17 @@ class GPSurrogate(Surrogate):
         seed = np.asarray(jax.random.key_data(jax.random.key(0) if key is None else key))
         if "auto" not in (self.transform, self.kernel):
             return self._fit(dataset, seed, start)
-        return self._choose(dataset, seed, start)
+        rows = dataset.ok
+        if rows.n_samples <= self.max_exact:
+            return self._choose(dataset, seed, start)
+        in_order = np.lexsort((rows.y, *rows.X.T[::-1]))
+        some = np.random.default_rng(seed).permutation(in_order)[: min(self.max_exact, LARGE)]
+        chosen = self._choose(rows.take(some), seed, None)
+        fitted = chosen.spec.fit(dataset, key, start)
+        diagnostics = fitted.diagnostics | {"leave_one_out_density": chosen.diagnostics["leave_one_out_density"]}
+        return FittedSurrogate(fitted.spec, fitted.space, fitted.state, diagnostics, self)
 
-    def leave_one_out(self, fitted: FittedSurrogate, dataset: Dataset) -> Predictive:
+    def leave_one_out(self, fitted: FittedSurrogate, dataset: Dataset) -> Predictive | None:
         """What the rows that were fitted are expected to be by all others, with the hyperparameters of all.
 
         In closed form (Rasmussen & Williams, eqs. 5.10 to 5.12); with a row, its derivatives are left out.
@@ -143,12 +159,15 @@ class GPSurrogate(Surrogate):
             dataset: what it was fitted to.
 
         Returns:
-            The distributions of the ok rows, (n,), each with the noise of its row.
+            The distributions of the ok rows, (n,), each with the noise of its row; None where inducing points stand
+            for them.
 
         Raises:
             ValueError: it was fitted to something else.
         """
         state, transform = fitted.state, fitted.spec.transform
+        if state.is_sparse:
+            return None
         rows = training(dataset, transform, state.output, slopes=state.a.ndim == 2)
         n = len(rows.z)
         if n != int(np.isfinite(state.s).sum()) or not np.array_equal(rows.U, state.U[:n]):
@@ -226,7 +245,9 @@ class GPSurrogate(Surrogate):
     def _score(self, fitted: FittedSurrogate, dataset: Dataset) -> float:
         """Mean leave-one-out log density; its sum is exact, so that no order of the rows changes a choice."""
         y = dataset.ok.y
-        return math.fsum(self.leave_one_out(fitted, dataset).log_density(y)) / len(y)
+        told = self.leave_one_out(fitted, dataset)
+        assert told is not None  # the fit is exact
+        return math.fsum(told.log_density(y)) / len(y)
 
     def _fit(self, dataset: Dataset, seed: np.ndarray, start: FittedSurrogate | None) -> FittedSurrogate:
         rows = training(dataset, self.transform, slopes=self.kernel in SMOOTH)
@@ -244,6 +265,10 @@ class GPSurrogate(Surrogate):
             theta = np.log([*before.lengthscales, before.output_scale, before.noise])
             given, n_starts = [theta, first], min(n_starts, 2)
         generator = np.random.default_rng(seed)
+        if len(rows.z) > self.max_exact:
+            if rows.slopes is not None:
+                told.append("derivatives left out: inducing points learn values alone")
+            return self._sparse(dataset, replace(rows, slopes=None), of, given, n_starts, generator, told)
         found = search(self.kernel, rows, of, given, n_starts, self.max_iterations, generator)
         if rows.slopes is None and len(rows.z) <= FEW and self.prior != "flat" and not found.told:
             wider = stretch(self.kernel, rows, of, found.modes, dataset.space.n_choices, generator)
@@ -271,43 +296,80 @@ class GPSurrogate(Surrogate):
         low[fixed] = high[fixed] = first[fixed]
         return replace(of, low=low, high=high), first
 
+    def _sparse(
+        self,
+        dataset: Dataset,
+        rows: Training,
+        of: Posterior,
+        given: list[np.ndarray],
+        n_starts: int,
+        generator: np.random.Generator,
+        told: list[str],
+    ) -> FittedSurrogate:
+        limits = self.max_iterations, self.n_inducing, self.max_exact
+        found, many = fit_many_rows(self.kernel, rows, of, given, n_starts, *limits, generator)
+        output = rows.output._replace(calibration=rows.output.calibration * many.calibration)
+        Z, learned = replace(rows.take(many.points), output=output), many.posterior
+        state = self._state(dataset.space, Z, many.theta, learned.a, learned.R, learned.s, many.edge)
+        state = state._replace(noise=np.float64(many.noise / many.calibration**2), is_sparse=np.asarray(True))
+        diagnostics = self._told(rows, state, dataset.space, found, told) | many.told
+        return FittedSurrogate(self, dataset.space, state, diagnostics)
+
     def _fitted(self, dataset: Dataset, rows: Training, found: Found, told: list[str]) -> FittedSurrogate:
         theta, loss = found.modes[0], found.losses[0]
         factors = (factorize if rows.slopes is None else joint_factors)(self.kernel, theta, rows)
-        told = [*told, *found.told]
         if factors.jitter:
             told.append(f"a jitter of {factors.jitter:g} on the diagonal")
-        space = dataset.space
-        n, d = rows.U.shape
+        lengthscales = np.exp(theta[: rows.U.shape[1]])
+        s, edge = noise_of(rows, np.exp(theta[-1])), edge_of(rows.F / lengthscales[rows.group])
+        state = self._state(dataset.space, rows, theta, factors.a, factors.L_inverse, s, edge)
+        diagnostics = self._told(rows, state, dataset.space, found, told) | {
+            "negative_log_posterior": None if np.isnan(loss) else float(loss),
+            "jitter": factors.jitter,
+        }
+        return FittedSurrogate(self, dataset.space, state, diagnostics)
+
+    def _state(
+        self,
+        space: SearchSpace,
+        places: Training,
+        theta: np.ndarray,
+        a: np.ndarray,
+        L_inverse: np.ndarray,
+        s: np.ndarray,
+        edge: float,
+    ) -> GPState:
+        n, d = places.U.shape
         N = bucket(n)
-        lengthscales, s2, e = np.exp(theta[:d]), np.exp(theta[d]), np.exp(theta[d + 1])
-        state = GPState(
-            U=_grown(rows.U, (N, d)),
+        return GPState(
+            U=_grown(places.U, (N, d)),
             n_choices=space.n_choices,
             categories=np.flatnonzero(space.n_choices),
-            s=np.append(noise_of(rows, e), np.full(N - n, np.inf)),
-            a=_grown(factors.a, (N, *factors.a.shape[1:])),
-            L_inverse=_grown(factors.L_inverse, (N * (1 + d),) * 2 if factors.a.ndim == 2 else (N, N)),
-            lengthscales=lengthscales,
-            output_scale=s2,
-            noise=e,
-            edge=np.float64(edge_of(rows.F / lengthscales[rows.group])),
-            output=rows.output,
+            s=np.append(s, np.full(N - n, np.inf)),
+            a=_grown(a, (N, *a.shape[1:])),
+            L_inverse=_grown(L_inverse, (N * (1 + d),) * 2 if a.ndim == 2 else (N, N)),
+            lengthscales=np.exp(theta[:d]),
+            output_scale=np.exp(theta[d]),
+            noise=np.exp(theta[d + 1]),
+            edge=np.float64(edge),
+            is_sparse=np.asarray(False),
+            output=places.output,
         )
-        diagnostics = {
+
+    def _told(
+        self, rows: Training, state: GPState, space: SearchSpace, found: Found, told: list[str]
+    ) -> dict[str, Any]:
+        return {
             "n_rows": len(rows.each),
-            "n_places": n,
-            "negative_log_posterior": None if np.isnan(loss) else float(loss),
-            "modes": [] if np.isnan(loss) else found.losses.tolist(),
+            "n_places": len(rows.z),
+            "modes": found.losses[np.isfinite(found.losses)].tolist(),
             "likelihoods": found.n_evaluations,
-            "jitter": factors.jitter,
-            "fallbacks": told,
-            "lengthscales": dict(zip(space.names, lengthscales.tolist(), strict=True)),
-            "output_scale": float(s2),
-            "noise": float(e),
-            "stretch": float(rows.output.calibration),
+            "fallbacks": [*told, *found.told],
+            "lengthscales": dict(zip(space.names, state.lengthscales.tolist(), strict=True)),
+            "output_scale": float(state.output_scale),
+            "noise": float(state.noise),
+            "stretch": float(state.output.calibration),
         }
-        return FittedSurrogate(self, space, state, diagnostics)
 
 
 def _grown(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

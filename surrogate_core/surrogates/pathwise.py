@@ -97,8 +97,11 @@ def draw_functions(
         slopes = np.moveaxis(np.asarray(_prior_slopes(spec.traced, carried, state.U)), 1, 0)  # (S, N, d)
         off = np.concatenate([off[..., None], slopes], axis=2)
         deviation = deviation[:, None] * np.append(1.0, 1 / state.lengthscales)
-    off = (off + deviation * rng.standard_normal(off.shape)).reshape(S, -1)
-    solved = (off @ state.L_inverse.T) @ state.L_inverse
+    noise = deviation * rng.standard_normal(off.shape)
+    if state.is_sparse:
+        solved = (off @ state.L_inverse.T + noise) @ state.L_inverse
+    else:
+        solved = ((off + noise).reshape(S, -1) @ state.L_inverse.T) @ state.L_inverse
     return FunctionDraws(spec, space, state, paths._replace(corrections=state.a - solved.reshape(S, *state.a.shape)))
 
 

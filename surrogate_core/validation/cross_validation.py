@@ -60,20 +60,18 @@ def held_out_r2(spec: Surrogate, rows: Dataset, seed: int) -> float | None:
     return cross_validate(spec, rows, folds, seed).metrics["r2"] if folds > 1 else None
 
 
-def leave_one_out(fitted: FittedSurrogate, dataset: Dataset) -> HeldOut:
+def leave_one_out(fitted: FittedSurrogate, dataset: Dataset) -> HeldOut | None:
     """Every ok row by itself in a fold, without another fit: hyperparameters stay what all rows made them.
 
     Args:
-        fitted: of a surrogate that knows a closed form.
+        fitted: None comes of one that knows no closed form.
         dataset: the rows that it was fitted to; at least two are ok.
 
     Raises:
-        ValueError: the surrogate knows none, or there are fewer rows.
+        ValueError: there are fewer rows.
     """
-    spec, rows = fitted.spec, dataset.ok
-    if not hasattr(spec, "leave_one_out"):
-        raise ValueError(f"leave_one_out: expected a surrogate with a closed form, got {spec.kind}; use folds")
+    rows = dataset.ok
     if rows.n_samples < 2:
         raise ValueError(f"leave_one_out: expected at least 2 ok rows, got {rows.n_samples}")
-    number = np.arange(rows.n_samples)
-    return HeldOut(rows, number, ((number, spec.leave_one_out(fitted, rows)),))
+    number, predictive = np.arange(rows.n_samples), fitted.spec.leave_one_out(fitted, rows)
+    return None if predictive is None else HeldOut(rows, number, ((number, predictive),))
