@@ -15,6 +15,7 @@ _HOMES = {
     "GPSurrogate": "surrogates.gaussian_process",
     "NeuralSurrogate": "surrogates.neural_network",
     "RandomForestSurrogate": "surrogates.random_forest",
+    "HybridSurrogate": "surrogates.hybrid",
     "load_surrogate": "surrogates.files",
     "SurrogateRegressor": "adapters.regressor",
     "GradientDescentOptimizer": "optimizers.gradient_descent",

@@ -41,6 +41,14 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"n_starts": 2, "max_exact": 2, "n_inducing": 24},
     ],
     "neural_network": [{}, {"ensemble_size": 5, "activation": "gelu", "transform": "log"}],
+    "hybrid": [
+        {},
+        {
+            "members": ["gaussian_process", {"kind": "random_forest", "n_estimators": 20}],
+            "folds": 3,
+            "transform": "log",
+        },
+    ],
     "random_forest": [{}, {"n_estimators": 50, "max_depth": 5, "temperature": 0.01, "transform": "yeo_johnson"}],
 }
 # Few shapes are used throughout, for each is compiled: fits and predictions of at most 64 rows.

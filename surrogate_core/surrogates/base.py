@@ -83,6 +83,11 @@ class Surrogate(ABC):
             raise ValueError(f"{name}: expected {what} {span}, got {value!r}")
 
     @property
+    def state_type(self) -> type:
+        """Of what a fit by this spec has for a state."""
+        return self.State
+
+    @property
     def traced(self) -> "Surrogate":
         """The spec less what matters to the fit alone: programs that predict are compiled once for each such."""
         return self
@@ -107,7 +112,8 @@ class Surrogate(ABC):
     def __str__(self) -> str:
         """What differs from the defaults."""
         changed = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
-        return f"{self.kind}({', '.join(f'{k}={v}' for k, v in changed.items())})" if changed else self.kind
+        said = {k: f"[{', '.join(map(str, v))}]" if isinstance(v, tuple) else v for k, v in changed.items()}
+        return f"{self.kind}({', '.join(f'{k}={v}' for k, v in said.items())})" if changed else self.kind
 
 
 @jax.tree_util.register_pytree_node_class
@@ -120,7 +126,7 @@ class FittedSurrogate:
     Args:
         spec: what predicts: its choices are made, no field is "auto".
         space: of the points.
-        state: a `spec.State`.
+        state: a `spec.state_type`.
         diagnostics: how the fit went; told, not carried through transformations.
         asked: the spec that was asked to fit, by which to fit again; by default `spec`.
     """

@@ -13,13 +13,14 @@ from surrogate_core.atomic import write_file
 from surrogate_core.space import SearchSpace
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
 from surrogate_core.surrogates.gaussian_process import GPSurrogate
+from surrogate_core.surrogates.hybrid import HybridSurrogate
 from surrogate_core.surrogates.neural_network import NeuralSurrogate
 from surrogate_core.surrogates.random_forest import RandomForestSurrogate
 
 SCHEMA = 4
 ARRAYS, SPEC = "model.safetensors", "model.json"
 SURROGATES: dict[str, type[Surrogate]] = {
-    spec.kind: spec for spec in (GPSurrogate, NeuralSurrogate, RandomForestSurrogate)
+    spec.kind: spec for spec in (GPSurrogate, NeuralSurrogate, RandomForestSurrogate, HybridSurrogate)
 }
 
 
@@ -53,7 +54,7 @@ def surrogate_from_files(files: dict[str, bytes]) -> FittedSurrogate:
         if hashlib.sha256(files[ARRAYS]).hexdigest() != about["arrays"]:
             raise ValueError(f"expected the {ARRAYS} that was saved with it, got another")
         spec, asked = (_spec(about[name]) for name in ("surrogate", "asked"))
-        state = _state(spec.State, safetensors.load(files[ARRAYS]))
+        state = _state(spec.state_type, safetensors.load(files[ARRAYS]))
         return FittedSurrogate(spec, SearchSpace.from_config(about["space"]), state, about["diagnostics"], asked)
     except (
         AttributeError,
