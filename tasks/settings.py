@@ -162,7 +162,7 @@ class Settings:
         """For each kind the specs that the values of each of its fields make."""
         given = self.tune.space
         if given is None:
-            given = dict.fromkeys(SURROGATES)
+            given = {kind: None for kind, surrogate in SURROGATES.items() if surrogate.searched}
         is_nested = any(name in SURROGATES for name in given)
         made: dict[str, dict[str, list[Surrogate]]] = {}
         for kind, grid in given.items() if is_nested else [(self.fit.spec.kind, given)]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, get_args
 
 import jax
 import numpy as np
@@ -24,6 +24,19 @@ from surrogate_core.surrogates.support import Support, bucket, extrapolation, ro
 
 if TYPE_CHECKING:
     from surrogate_core.surrogates.pathwise import FunctionDraws
+
+
+class Estimate(NamedTuple):
+    """What a fit is expected to take.
+
+    memory_mb: by how much the process grows, with predictions afterwards; seconds: on two cores of 2024; once_s: more,
+    of a process's first fit of such a size. They depend on the size of the data alone, so that what is decided by them
+    is decided alike everywhere.
+    """
+
+    memory_mb: float
+    seconds: float
+    once_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,10 @@ class Surrogate(ABC):
         Raises:
             ValueError: there is nothing to fit, or the values do not suit the transform.
         """
+
+    @abstractmethod
+    def estimate(self, n_samples: int, n_dims: int) -> Estimate:
+        """What a fit to so many rows of so many variables takes; memory within a factor of 2."""
 
     @abstractmethod
     def latent(self, state: Any, u: Array) -> tuple[Array, Array]:

@@ -11,6 +11,7 @@ from safetensors import numpy as safetensors
 
 from surrogate_core.atomic import write_file
 from surrogate_core.space import SearchSpace
+from surrogate_core.surrogates.auto import AutoSurrogate
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
 from surrogate_core.surrogates.gaussian_process import GPSurrogate
 from surrogate_core.surrogates.hybrid import HybridSurrogate
@@ -20,7 +21,7 @@ from surrogate_core.surrogates.random_forest import RandomForestSurrogate
 SCHEMA = 4
 ARRAYS, SPEC = "model.safetensors", "model.json"
 SURROGATES: dict[str, type[Surrogate]] = {
-    spec.kind: spec for spec in (GPSurrogate, NeuralSurrogate, RandomForestSurrogate, HybridSurrogate)
+    spec.kind: spec for spec in (GPSurrogate, NeuralSurrogate, RandomForestSurrogate, HybridSurrogate, AutoSurrogate)
 }
 
 

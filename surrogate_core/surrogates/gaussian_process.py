@@ -20,7 +20,7 @@ from jax import Array
 from surrogate_core.dataset import Dataset
 from surrogate_core.precision import float64
 from surrogate_core.space import SearchSpace
-from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
+from surrogate_core.surrogates.base import Estimate, FittedSurrogate, Surrogate
 from surrogate_core.surrogates.derivatives import joint_factors
 from surrogate_core.surrogates.hyperparameter_uncertainty import stretch
 from surrogate_core.surrogates.hyperparameters import BOUNDS, FEW, LARGE, Found, Posterior, Prior, posterior, search
@@ -174,6 +174,18 @@ class GPSurrogate(Surrogate):
             raise ValueError(f"leave_one_out: expected the dataset that was fitted, got another of {n} places")
         of_rows = left_out_rows if state.a.ndim == 1 else left_out_places
         return Predictive(transform, state.output, *of_rows(rows, state.a[:n], state.L_inverse, state.s[:n]))
+
+    def estimate(self, n_samples: int, n_dims: int) -> Estimate:
+        n = min(n_samples, self.max_exact)
+        tried = (1 + 2 * (self.transform == "auto")) * (1 + 4 * (self.kernel == "auto"))
+        few, many = min(n, LARGE), n if n > LARGE else 0
+        memory = 35 + (60 + 3.7e-5 * many**2 if many else 3.2e-4 * min(few, 800) ** 2)
+        seconds = 0.05 + tried * (0.2e-6 * self.n_starts * few**2 + 3e-11 * n_dims * many**3)
+        if n_samples > self.max_exact:
+            M = min(self.n_inducing, n_samples)
+            memory += 1.3e-4 * M**2 + 0.1 * M + 2e-3 * n_samples
+            seconds += 4 + 2e-6 * min(n_samples, 8192) * min(M, 512) + 1.2e-10 * n_samples * M**2
+        return Estimate(memory, seconds)
 
     def latent(self, state: GPState, u: Array) -> tuple[Array, Array]:
         k, s2 = self.covariances(state, u), state.output_scale

@@ -20,7 +20,7 @@ from scipy.optimize import nnls
 from surrogate_core.dataset import Dataset
 from surrogate_core.parallel import in_threads
 from surrogate_core.precision import float64
-from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
+from surrogate_core.surrogates.base import Estimate, FittedSurrogate, Surrogate
 from surrogate_core.surrogates.errors import NOISE, learned_errors, variance
 from surrogate_core.surrogates.gaussian_process import GPSurrogate
 from surrogate_core.surrogates.neural_network import NeuralSurrogate
@@ -112,6 +112,11 @@ class HybridSurrogate(Surrogate):
             "noise": float(e),
         }
         return FittedSurrogate(kept, dataset.space, state, diagnostics, self)
+
+    def estimate(self, n_samples: int, n_dims: int) -> Estimate:
+        parts = [member.estimate(n_samples, n_dims) for member in self.members]
+        memory, seconds, once = (sum(part) for part in zip(*parts, strict=True))
+        return Estimate(0.6 * memory, (self.folds + 1) * seconds, once)
 
     def latent(self, state: Any, u: Array) -> tuple[Array, Array]:
         parts = zip(self.members, state.members, strict=True)

@@ -5,6 +5,7 @@ Notation: E: members; n: rows; P: parameters of a member; F: (n, M) features (`t
 Source: Lakshminarayanan et al. (2017), arXiv:1612.01474; that members hold out different rows is cross-validation.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -19,7 +20,7 @@ from surrogate_core.optimizers.gradient_descent import SCHEDULES
 from surrogate_core.parallel import in_threads
 from surrogate_core.precision import float64
 from surrogate_core.space import SearchSpace
-from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
+from surrogate_core.surrogates.base import Estimate, FittedSurrogate, Surrogate
 from surrogate_core.surrogates.errors import NOISE, farness, learned_errors, variance
 from surrogate_core.surrogates.network import (
     ACTIVATIONS,
@@ -250,6 +251,14 @@ class NeuralSurrogate(Surrogate):
             "noise": float(e),
         }
         return FittedSurrogate(self, space, state, told)
+
+    def estimate(self, n_samples: int, n_dims: int) -> Estimate:
+        widths, N, E = (n_dims, *self.hidden_layers, 1), bucket(n_samples), self.ensemble_size
+        P = sum((a + 1) * b for a, b in itertools.pairwise(widths))
+        held = bucket(min(n_samples // (10 if n_samples >= COMMON else FOLDS), MOST_HELD))
+        visits = self.epochs(N) * (n_samples + held) * (1 + 20 * (self.conservative_weight > 0))
+        memory = 150 + 8e-6 * E * (12 * P + 8 * held * sum(widths) + 4 * N)
+        return Estimate(memory, 0.1 + 3.5e-10 * visits * E * P, once_s=3.0)
 
     def latent(self, state: NetworkState, u: Array) -> tuple[Array, Array]:
         x = inputs(features_at(jnp, u, state.support.n_choices, state.group, state.choice))

@@ -12,6 +12,7 @@ Sources: Breiman (2001), "Random forests", Mach. Learn. 45, 5; the soft routing 
 79, section 4.3.2.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -23,7 +24,7 @@ from jax import Array
 
 from surrogate_core.dataset import Dataset
 from surrogate_core.precision import float64
-from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
+from surrogate_core.surrogates.base import Estimate, FittedSurrogate, Surrogate
 from surrogate_core.surrogates.errors import farness, learned_errors, variance
 from surrogate_core.surrogates.output import AnyArray, Output
 from surrogate_core.surrogates.support import Support, extrapolation, neighbours, support_of
@@ -142,6 +143,11 @@ class RandomForestSurrogate(Surrogate):
             "noise": noise,
         }
         return FittedSurrogate(self, dataset.space, state, diagnostics)
+
+    def estimate(self, n_samples: int, n_dims: int) -> Estimate:
+        sorted_rows = n_samples * math.log2(n_samples + 1) * max(1.0, n_dims * self.max_features)
+        memory = 75 + 3.4e-5 * self.chunk * self.n_estimators * 2**self.max_depth + 1e-3 * n_samples
+        return Estimate(memory, self.n_estimators * (1.5e-3 + 3.5e-8 * sorted_rows), once_s=1.0)
 
     def latent(self, state: ForestState, u: Array) -> tuple[Array, Array]:
         x = features_at(jnp, u, state.support.n_choices, state.group, state.choice)

@@ -1,0 +1,183 @@
+"""A surrogate and its settings chosen by cross-validation, within a budget that a cost model keeps, not a clock."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, NoReturn
+
+import jax
+import numpy as np
+from jax import Array
+
+from surrogate_core.dataset import Dataset
+from surrogate_core.surrogates.base import Estimate, FittedSurrogate, Surrogate
+from surrogate_core.surrogates.gaussian_process import GPSurrogate
+from surrogate_core.surrogates.hybrid import HybridSurrogate
+from surrogate_core.surrogates.neural_network import NeuralSurrogate
+from surrogate_core.surrogates.output import Transform
+from surrogate_core.surrogates.random_forest import RandomForestSurrogate
+
+FEWEST = 100  # rows that candidates are compared on, before the dearest are left out
+LEAST = 4  # rows below which nothing can be compared
+GROWN = 1.25  # times as many rows, after which the choice is made anew
+
+
+@dataclass(frozen=True)
+class AutoSurrogate(Surrogate):
+    """The one of all kinds, and of some settings of each, that predicts rows left out best, by their log density.
+
+    Where the budget does not last, candidates are compared on fewer rows, then the dearest are left out. In the end the
+    choice is fitted to all rows, and predicts: the fitted surrogate is of its kind.
+
+    Args:
+        transform: of the candidates; "auto" tries several.
+        budget: of all comparisons, in the seconds of `Surrogate.estimate`.
+        memory_budget_mb: of the fit to all rows; dearer candidates are left out.
+        folds: in which rows are left out.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    kind: ClassVar[str] = "auto"
+
+    transform: Transform = "auto"
+    budget: float = 30.0
+    memory_budget_mb: float = 2048.0
+    folds: int = 5
+
+    def __post_init__(self) -> None:
+        self._check_transform(auto=True)
+        self._check_range("budget", 0.0, np.inf)
+        self._check_range("memory_budget_mb", 0.0, np.inf)
+        self._check_range("folds", 2, np.inf, whole=True)
+
+    def fit(self, dataset: Dataset, key: Array | None = None, start: FittedSurrogate | None = None) -> FittedSurrogate:
+        key = jax.random.key(0) if key is None else key
+        n = dataset.ok.n_samples
+        told = start.diagnostics.get("auto", {}) if start is not None and start.asked == self else {}
+        if start is not None and n <= GROWN * told.get("n_rows", 0):
+            fitted = start.spec.fit(dataset, key, start)
+        else:
+            chosen, told = self._chosen(dataset, key)
+            fitted = chosen.fit(dataset, key)
+        diagnostics = {**fitted.diagnostics, "auto": told}
+        return FittedSurrogate(fitted.spec, fitted.space, fitted.state, diagnostics, self)
+
+    def candidates(self, y: np.ndarray) -> list[Surrogate]:
+        """What is compared where the outputs are y, (n,)."""
+        transforms = [self.transform]
+        if self.transform == "auto":
+            transforms = ["standardize", "log" if y.min() > 0 else "yeo_johnson"]
+        gaussian: list[Surrogate] = [
+            GPSurrogate(transform=transforms[0]),
+            GPSurrogate(transform=self.transform, kernel="auto"),
+        ]
+        others = [kind(transform=one) for one in transforms for kind in (NeuralSurrogate, RandomForestSurrogate)]
+        return [*gaussian, *others, HybridSurrogate(transform=transforms[0])]
+
+    def estimate(self, n_samples: int, n_dims: int) -> Estimate:
+        """The greatest of what may be chosen."""
+        parts = [one.estimate(n_samples, n_dims) for one in self.candidates(np.zeros(1))]
+        memory = min(self.memory_budget_mb, max(one.memory_mb for one in parts))
+        return Estimate(memory, self.budget + max(one.seconds for one in parts), max(one.once_s for one in parts))
+
+    def latent(self, state: Any, u: Array) -> NoReturn:
+        raise TypeError("auto: what it has chosen predicts")
+
+    def noise(self, state: Any) -> NoReturn:
+        raise TypeError("auto: what it has chosen predicts")
+
+    def support(self, state: Any) -> NoReturn:
+        raise TypeError("auto: what it has chosen predicts")
+
+    def _chosen(self, dataset: Dataset, key: Array) -> tuple[Surrogate, dict[str, Any]]:
+        from surrogate_core.validation.cross_validation import cross_validate  # which knows surrogates
+
+        rows = dataset.ok
+        n, d = rows.n_samples, rows.n_dims
+        if n < LEAST:
+            return self.candidates(np.zeros(1))[0], {"n_rows": n, "candidates": [], "left_out": []}
+        rows = rows.take(np.lexsort((rows.y, *rows.X.T[::-1])))
+        candidates = self.candidates(rows.y)
+        left_out = [one for one in candidates if one.estimate(n, d).memory_mb > self.memory_budget_mb]
+        compared = [one for one in candidates if one not in left_out]
+        if not compared:
+            least = min(one.estimate(n, d).memory_mb for one in candidates)
+            raise ValueError(
+                f"memory_budget_mb: expected {least:.0f} or more for {n} rows, got {self.memory_budget_mb:g}"
+            )
+
+        def cost(spec: Surrogate, m: int) -> float:
+            estimate = spec.estimate(m - m // self.folds, d)
+            return self.folds * estimate.seconds + estimate.once_s
+
+        m = n
+        while sum(cost(one, m) for one in compared) > self.budget and m > FEWEST:
+            m = max(FEWEST, m // 2)
+        while sum(cost(one, m) for one in compared) > self.budget and len(compared) > 1:
+            dearest = max(compared, key=lambda one: cost(one, m))
+            compared.remove(dearest)
+            left_out.append(dearest)
+        seed = np.asarray(jax.random.key_data(key))
+        some = rows.take(np.sort(np.random.default_rng(seed).permutation(n)[:m]))
+        table: list[dict[str, Any]] = []
+        best = -math.inf, compared[0]
+        for spec in compared:
+            try:
+                held_out = cross_validate(spec, some, min(self.folds, m), int(seed[-1]))
+            except ValueError as error:  # the values do not suit its transform
+                table.append({"surrogate": str(spec), "log_density": None, "why": str(error)})
+                continue
+            density = math.fsum(held_out.log_density) / m
+            table.append({"surrogate": str(spec), "log_density": density, "cost": cost(spec, m)})
+            if density > best[0]:
+                best = density, spec
+        told = {"n_rows": n, "compared_on": m, "candidates": table, "left_out": [str(one) for one in left_out]}
+        return best[1], told
+
+
+class Choice(NamedTuple):
+    """A surrogate and what it is expected to take; `estimates`: of all that were looked at, by their names."""
+
+    surrogate: Surrogate
+    estimate: Estimate
+    estimates: dict[str, Estimate]
+
+
+def select_surrogate(n_samples: int, n_dims: int, memory_budget_mb: float) -> Choice:
+    """The surrogate to begin with for data of a size, of which nothing else is known, within a memory budget.
+
+    In the order of what predicts best where nothing else is known (`benchmarks.surrogates`): a Gaussian process, with
+    fewer inducing points where memory is short, then a neural network, then ever smaller forests.
+
+    Args:
+        n_samples: rows.
+        n_dims: variables.
+        memory_budget_mb: by how much the process may grow, in MiB.
+
+    Raises:
+        ValueError: a number is not positive, or nothing fits in the budget.
+    """
+    for name, value in (("n_samples", n_samples), ("n_dims", n_dims), ("memory_budget_mb", memory_budget_mb)):
+        if not value > 0:
+            raise ValueError(f"{name}: expected a number above 0, got {value!r}")
+    estimates = {}
+    for spec in PREFERRED:
+        estimates[str(spec)] = estimate = spec.estimate(n_samples, n_dims)
+        if estimate.memory_mb <= memory_budget_mb:
+            return Choice(spec, estimate, estimates)
+    least = min(estimate.memory_mb for estimate in estimates.values())
+    raise ValueError(
+        f"memory_budget_mb: expected {least:.0f} or more for {n_samples} rows of {n_dims}, got {memory_budget_mb:g}"
+    )
+
+
+PREFERRED: tuple[Surrogate, ...] = (
+    GPSurrogate(),
+    GPSurrogate(max_exact=1000, n_inducing=512),
+    NeuralSurrogate(),
+    GPSurrogate(max_exact=500, n_inducing=256),
+    RandomForestSurrogate(),
+    RandomForestSurrogate(n_estimators=50, max_depth=6),
+)
+select_memory_conscious_surrogate = select_surrogate
