@@ -87,10 +87,18 @@ class Dataset:
     def n_dims(self) -> int:
         return self.X.shape[1]
 
-    @cached_property
+    @property
     def ok(self) -> "Dataset":
         """The rows that were evaluated."""
-        return self if (self.status == "ok").all() else self.take(np.flatnonzero(self.status == "ok"))
+        return self if self._are_all_ok else self._ok
+
+    @cached_property
+    def _are_all_ok(self) -> bool:
+        return bool((self.status == "ok").all())
+
+    @cached_property
+    def _ok(self) -> "Dataset":  # never this table itself, which would keep it in memory until a garbage collection
+        return self.take(np.flatnonzero(self.status == "ok"))
 
     @property
     def best_index(self) -> int:

@@ -8,6 +8,7 @@ Source: Lakshminarayanan et al. (2017), arXiv:1612.01474; that members hold out 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -163,6 +164,32 @@ class NeuralSurrogate(Surrogate):
         }
         return self.judged(dataset.space, rows, held, weights, rng, told)
 
+    def fit_parquet(
+        self,
+        path: str | Path,
+        memory_budget_mb: float = 512.0,
+        space: SearchSpace | None = None,
+        target: str = "objective",
+        key: Array | None = None,
+        progress: Callable[[int, int, float], None] | None = None,
+    ) -> FittedSurrogate:
+        """Learns a parquet file that may be larger than memory, a chunk of rows at a time.
+
+        Args:
+            path: of the file. Rows in it that are sorted had better be in several row groups.
+            memory_budget_mb: by how much the process may grow, in MiB.
+            space: of its columns; by default what a file of `Dataset.to_bytes` tells.
+            target: the column of outputs. Columns `status`, `noise` and `gradient.NAME` are read if they are there.
+            key: a `jax.random.key`, which fixes every bit; without one, `jax.random.key(0)`.
+            progress: called with the rows learned so far, how many there will be, and the error of the rows held out.
+
+        Raises:
+            ValueError: the file is not as expected, has fewer than 1,000 ok rows, or the budget is too small.
+        """
+        from surrogate_core.surrogates.streaming import fit_parquet
+
+        return fit_parquet(self, path, memory_budget_mb, space, target, key, progress)
+
     def epochs(self, n: int) -> int:
         """Of training with n rows."""
         return self.n_epochs or int(np.clip(-(-N_STEPS * self.batch(n) // n), *EPOCHS))
@@ -257,7 +284,7 @@ class NeuralSurrogate(Surrogate):
         P = sum((a + 1) * b for a, b in itertools.pairwise(widths))
         held = bucket(min(n_samples // (10 if n_samples >= COMMON else FOLDS), MOST_HELD))
         visits = self.epochs(N) * (n_samples + held) * (1 + 20 * (self.conservative_weight > 0))
-        memory = 150 + 8e-6 * E * (12 * P + 8 * held * sum(widths) + 4 * N)
+        memory = 160 + 8e-6 * E * (12 * P + 14 * held * sum(widths) + 4 * N)
         return Estimate(memory, 0.1 + 3.5e-10 * visits * E * P, once_s=3.0)
 
     def latent(self, state: NetworkState, u: Array) -> tuple[Array, Array]:
