@@ -2,11 +2,13 @@
 
 import sys
 
-from benchmarks import coating, degenerate, gates, optimizers, surrogates
+from benchmarks import coating, degenerate, forests, gates, large, networks, optimizers, surrogates
 
 if __name__ == "__main__":
     for benchmark in (degenerate, gates, coating):
         benchmark.main()
         print()
-    optimizers.main(sys.argv[1:])
+    for long in (networks, forests, large, optimizers):
+        long.main(sys.argv[1:])
+        print()
     surrogates.main(sys.argv[1:])

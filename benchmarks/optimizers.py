@@ -10,7 +10,6 @@ comes with `make peers`; without it its rows are left out.
 import argparse
 import importlib.util
 import inspect
-import json
 import os
 import platform
 import resource
@@ -31,7 +30,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from benchmarks import offline, trust
-from benchmarks.rows import FOLDER, ROOT, journal, row, sources
+from benchmarks.rows import FOLDER, ROOT, alone, journal, row, sources
 from surrogate_core import (
     Dataset,
     GPSurrogate,
@@ -323,16 +322,11 @@ def main(arguments: Sequence[str] = ()) -> None:
 
 
 def _alone(part: str, *arguments: Any) -> dict[str, Any]:
-    """A row, made in a process of its own, without JAX's persistent cache of compiled programs."""
-    environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
-    command = [sys.executable, "-m", "benchmarks.optimizers_row", part, *map(str, arguments)]
-    ended = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False
-    )
-    if ended.returncode:
-        raise SystemExit(f"{part} {arguments}: {ended.stderr.strip() or ended.returncode}")
-    told: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
-    return told
+    """A row, made in a process of its own."""
+    try:
+        return alone("benchmarks.optimizers_row", part, *arguments, limit=LIMIT)
+    except subprocess.CalledProcessError as error:
+        raise SystemExit(f"{part} {arguments}: {error.stderr.strip() or error.returncode}") from error
 
 
 def measure(part: str, *arguments: str) -> dict[str, Any]:

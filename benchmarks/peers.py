@@ -54,18 +54,20 @@ class Peer(ABC):
 
 class Ours(Peer):
     package = "jax"
-    modules = ("surrogate_core.surrogates.gaussian_process",)
+    modules = ("surrogate_core.surrogates.files",)
+    kind = "gaussian_process"
     options: ClassVar[dict[str, Any]] = {}
     has_slopes = False
 
     def fit(self, design: Design, i: int) -> None:
         import jax
 
-        from surrogate_core import Dataset, GPSurrogate
+        from surrogate_core import Dataset
+        from surrogate_core.surrogates.files import SURROGATES
 
         G = design.G[i] if self.has_slopes else None
         dataset = Dataset(design.space.decode(design.U[i]), design.y[i], design.space, gradients=G)
-        self.fitted = GPSurrogate(**self.options).fit(dataset, jax.random.key(i))
+        self.fitted = SURROGATES[self.kind](**self.options).fit(dataset, jax.random.key(i))
 
     def points(self, design: Design, U: np.ndarray) -> np.ndarray:
         return design.space.decode(U)
@@ -98,6 +100,28 @@ class OursSlopes(Ours):
     """With the derivatives of the data."""
 
     has_slopes = True
+
+
+class OursOther(Ours):
+    """A surrogate that has no likelihood."""
+
+    def about(self, design: Design) -> dict[str, Any]:
+        return {"told": self.fitted.diagnostics}
+
+
+class OursNetwork(OursOther):
+    modules = ("surrogate_core.surrogates.files", "optax")
+    kind = "neural_network"
+
+
+class OursForest(OursOther):
+    modules = ("surrogate_core.surrogates.files", "sklearn.ensemble")
+    kind = "random_forest"
+
+
+class OursHybrid(OursOther):
+    modules = ("surrogate_core.surrogates.files", "sklearn.ensemble", "optax")
+    kind = "hybrid"
 
 
 class ScikitLearn(Peer):
@@ -195,6 +219,9 @@ PEERS: dict[str, type[Peer]] = {
     "ours": Ours,
     "flat": OursFlat,
     "slopes": OursSlopes,
+    "network": OursNetwork,
+    "forest": OursForest,
+    "hybrid": OursHybrid,
     "sklearn": ScikitLearn,
     "botorch": BoTorch,
     "smt": SMT,

@@ -1,6 +1,10 @@
 """What benchmarks share: finished rows are kept in a journal, so that a run that was stopped goes on where it was."""
 
 import hashlib
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +38,21 @@ def row(journal: Journal, key: str, make: Callable[[], dict[str, Any]]) -> dict[
         made = make()
         journal.end(key, {**made, "seconds": time.perf_counter() - began})
     return journal[key]
+
+
+def alone(module: str, *arguments: Any, limit: float) -> dict[str, Any]:
+    """What a module prints last, as JSON, run in a process of its own without JAX's cache of compiled programs.
+
+    Raises:
+        subprocess.SubprocessError: it failed, or took longer than the limit, in seconds.
+    """
+    environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    ended = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=limit, check=True
+    )
+    told: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    return told
 
 
 def digest(content: bytes) -> str:

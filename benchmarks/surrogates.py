@@ -1,4 +1,4 @@
-"""The Gaussian process against scikit-learn, BoTorch and SMT: time, memory and losses, in one table of one run.
+"""Our surrogates, and the Gaussian process against scikit-learn, BoTorch and SMT: time, memory, losses in one table.
 
     python -m benchmarks.surrogates [--quick] [--only 200,hartmann6,ours,sklearn] [--fresh]
 
@@ -9,8 +9,6 @@ Peers come with `make peers`; without them their rows are left out.
 
 import argparse
 import inspect
-import json
-import os
 import platform
 import signal
 import subprocess
@@ -24,9 +22,10 @@ from typing import Any
 
 import psutil
 
+from benchmarks.best_where import draw
 from benchmarks.designs import ENGINE, PROBLEMS, WARM, design
 from benchmarks.peers import PEERS, SMT, BoTorch, ScikitLearn, scikit_learns
-from benchmarks.rows import ROOT, journal, row, sources
+from benchmarks.rows import ROOT, alone, journal, row, sources
 from benchmarks.verdicts import REQUIRED
 from tasks.machine import machine
 
@@ -63,7 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 continue
             rows[problem, n, peer] = told
             print(_line(problem, n, peer, told), flush=True)
-    print("\nratio of theirs to ours, the median over rows                     at least reached")
+    path = draw(rows)
+    print(f"\nwhich surrogate is best where: {path}" if path else "")
+    print("ratio of theirs to ours, the median over rows                     at least reached")
     for required in REQUIRED:
         print(required.verdict(rows))
 
@@ -97,14 +98,10 @@ def _wanted(only: Sequence[str], missing: Sequence[str]) -> Iterator[tuple[str, 
 
 def _measure(peer: str, problem: str, n: int) -> dict[str, Any]:
     data = design(problem, n)  # evaluated here, so that the other process only reads it
-    environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
-    command = [sys.executable, "-m", "benchmarks.one_fit", peer, problem, str(n)]
     began, busy, own = time.perf_counter(), _busy_s(), _own_s()
-    ended = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=LIMIT, check=True
-    )
+    told = alone("benchmarks.one_fit", peer, problem, n, limit=LIMIT)
     others = max(0.0, _busy_s() - busy - (_own_s() - own)) / (time.perf_counter() - began)
-    return {"d": data.space.n_dims, "others": others, **json.loads(ended.stdout.splitlines()[-1])}
+    return {"d": data.space.n_dims, "others": others, **told}
 
 
 def _busy_s() -> float:
@@ -151,7 +148,8 @@ def _print_about(missing: Sequence[str]) -> None:
     )
     if missing:
         print(f"left out: {', '.join(missing)}, which `pip install -e .[bench]` (make peers) brings")
-    print("ours: GPSurrogate(); flat: prior='flat'; slopes: ours with the derivatives of the data. Peers:\n")
+    print("ours: GPSurrogate(); flat: prior='flat'; slopes: ours with the derivatives of the data; network, forest and")
+    print("hybrid: NeuralSurrogate(), RandomForestSurrogate() and HybridSurrogate(). Peers:\n")
     for maker in (scikit_learns, ScikitLearn.fit, BoTorch.fit, SMT.fit):
         print(textwrap.dedent(inspect.getsource(maker)))
     print(
