@@ -66,7 +66,7 @@ def plain_loop(U: np.ndarray, z: np.ndarray, seed: int) -> Callable[[np.ndarray]
 def scikit_learns(U: np.ndarray, z: np.ndarray, seed: int) -> Callable[[np.ndarray], np.ndarray]:
     """At its defaults, but for what is the same for all; it never ends early."""
     model = MLPRegressor(
-        LAYERS,
+        hidden_layer_sizes=LAYERS,
         batch_size=BATCH,
         learning_rate_init=RATE,
         max_iter=EPOCHS,
