@@ -5,6 +5,7 @@ import sys
 import time
 from typing import Any
 
+import jax
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
 
@@ -19,6 +20,7 @@ def one_large(model: str, problem: str, n: int, d: int) -> dict[str, Any]:
     space, X, y = data(problem, n + N_TEST, d)
     X, y, at, true = X[:n], y[:n], X[n:], y[n:]
     scale = float(y.std())
+    jax.jit(lambda x: x + 1)(np.ones(1))  # starts JAX
     before, began = _peak_mb(), time.perf_counter()
     if model == HGB:
         fitted = HistGradientBoostingRegressor(random_state=0).fit(X, y)

@@ -184,13 +184,13 @@ class Settings:
 
 
 def canonical(content: Mapping[str, Any]) -> bytes:
-    """JSON that is equal for equal settings: the order of keys counts within a `space` alone, where it is that of X."""
+    """JSON that is equal for equal settings: the order of keys counts where it is that of X or of a grid alone."""
 
-    def ordered(name: str, value: Any) -> Any:
+    def ordered(path: str, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        items = {key: ordered(key, inner) for key, inner in value.items()}
-        return list(items.items()) if name == "space" else items
+        items = {key: ordered(f"{path}.{key}", inner) for key, inner in value.items()}
+        return list(items.items()) if path.endswith(".space") or ".tune.space." in path else items
 
     return orjson.dumps(ordered("", content), option=orjson.OPT_SORT_KEYS)
 

@@ -86,9 +86,9 @@ def test_the_order_of_rows_changes_no_bit() -> None:
 
 
 def test_less_memory_is_a_smaller_surrogate() -> None:
-    chosen = [select_surrogate(50_000, 10, budget) for budget in (4000, 450, 300, 250, 200, 140)]
+    chosen = [select_surrogate(50_000, 10, budget) for budget in (4000, 500, 400, 300, 220, 180)]
     assert [one.surrogate for one in chosen] == list(PREFERRED)
-    for one, budget in zip(chosen, (4000, 450, 300, 250, 200, 140), strict=True):
+    for one, budget in zip(chosen, (4000, 500, 400, 300, 220, 180), strict=True):
         assert one.estimate.memory_mb <= budget
         assert one.estimates[str(one.surrogate)] == one.estimate
     assert select_surrogate(100, 3, 200).surrogate == GPSurrogate()

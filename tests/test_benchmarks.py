@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import offline, trust
+from benchmarks import networks, offline, trust
+from benchmarks.best_where import draw
+from benchmarks.peers import PEERS
 from benchmarks.rows import journal, row
 from benchmarks.surrogates import _wanted, _words
 from benchmarks.verdicts import DENSE, LIKELY, Required
@@ -55,6 +57,32 @@ def test_rows_of_another_size_are_not_compared() -> None:
     assert "no rows" in Required("gradient", 1, "ours", "botorch", "fit", d=6).verdict(rows((9, -1)))
 
 
+@pytest.mark.parametrize(
+    ("loop", "sklearn", "rmse", "eight", "verdicts"),
+    [
+        (200, 4, 0.9, 3.5, ["yes", "yes", "yes"]),
+        (90, 4, 0.9, 3.5, ["NO", "yes", "yes"]),
+        (200, 2, 0.9, 4.5, ["yes", "NO", "NO"]),
+        (200, 4, 1.1, 3.5, ["NO", "NO", "yes"]),
+    ],
+)
+def test_a_network_must_be_faster_and_no_worse(
+    loop: float, sklearn: float, rmse: float, eight: float, verdicts: list[str]
+) -> None:
+    told = {"plain loop": {"s": loop, "rmse": 1.0}, "MLPRegressor": {"s": sklearn, "rmse": 1.0}}
+    lines = networks.verdict([{**told, "ours": {"s": 1.0, "rmse": rmse}}], [eight, 3.0]).splitlines()
+    assert [line.split()[-1] for line in lines] == verdicts
+
+
+def test_which_surrogate_is_best_where_is_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.best_where.FOLDER", tmp_path)
+    rows = {("branin", 50, kind): {"nlpd": i, "coverage": 0.9} for i, kind in enumerate(("ours", "network", "botorch"))}
+    path = draw(rows)
+    assert path is not None
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert draw({("branin", 50, "ours"): {"nlpd": 1.0, "coverage": 0.9}}) is None
+
+
 def test_parts_can_be_asked_for() -> None:
     assert list(_wanted(_words("200,branin,ours,sklearn"), [])) == [("branin", 200, "ours"), ("branin", 200, "sklearn")]
     assert {n for _, n, _ in _wanted(_words("branin,ours"), [])} == {20, 50, 200, 500, 2000}
@@ -64,7 +92,7 @@ def test_parts_can_be_asked_for() -> None:
 
 def test_what_a_missing_peer_would_bring_is_left_out() -> None:
     everything, without = set(_wanted((), [])), set(_wanted((), ["smt"]))
-    assert {peer for _, _, peer in everything - without} == {"ours", "flat", "slopes", "sklearn", "botorch", "smt"}
+    assert {peer for _, _, peer in everything - without} == set(PEERS)  # an engine's rows come with it
     assert not {(problem, peer) for problem, _, peer in without if "b777" in problem or peer == "smt"}
 
 

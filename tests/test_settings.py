@@ -75,6 +75,7 @@ def test_an_override_is_yaml_at_a_dotted_path(overrides: list[str], get: Any, va
     assert type(found) is type(value) or isinstance(value, int)
 
 
+GRID = "tune.space.gaussian_process"
 MISTAKES = [
     # A key that is not known, at any depth, with the nearest that is
     ("colect.seed=1", "colect: unknown key; did you mean collect?"),
@@ -106,8 +107,8 @@ MISTAKES = [
     ("optimize.optimizer={kind: lbfgs, n_pair: 3}", "optimize.optimizer.n_pair: unknown key; did you mean n_pairs?"),
     ("optimize.optimizer.patience=0", "optimize.optimizer.patience: expected an integer >= 1 or none, got 0"),
     ("tune.trials=3", "tune.trials: unknown key; did you mean n_trials?"),
-    ("tune.space.kernels=[rbf]", "tune.space.kernels: unknown key; did you mean kernel?"),
-    ("tune.space.kind=[gaussian_process]", "tune.space.kind: unknown key; expected one of transform, kernel, prior"),
+    (f"{GRID}.kernels=[rbf]", f"{GRID}.kernels: unknown key; did you mean kernel?"),
+    (f"{GRID}.kind=[gaussian_process]", f"{GRID}.kind: unknown key; expected one of transform, kernel, prior"),
     ("tune.space={random_forest: null, kernel: [rbf]}", "tune.space.kernel: unknown key; expected one of gaussian"),
     ("tune.space={random_forest: [max_depth]}", "tune.space.random_forest: expected a mapping, got ['max_depth']"),
     ("tune.space={random_forest: {depth: [2]}}", "tune.space.random_forest.depth: unknown key"),
@@ -169,8 +170,8 @@ MISTAKES = [
     ("fit.surrogate.n_starts=2.0", "fit.surrogate.n_starts: expected an integer, got 2.0"),
     ("gates.min_r2=high", "gates.min_r2: expected a number, got 'high'"),
     ("tune.space=[kernel]", "tune.space: expected a mapping, got ['kernel']"),
-    ("tune.space.kernel=rbf", "tune.space.kernel: expected a list, got 'rbf'"),
-    ("tune.space.kernel=null", "tune.space.kernel: expected a list, got nothing"),
+    (f"{GRID}.kernel=rbf", f"{GRID}.kernel: expected a list, got 'rbf'"),
+    (f"{GRID}.kernel=null", f"{GRID}.kernel: expected a list, got nothing"),
     ("execution.n_workers=2.5", "execution.n_workers: expected an integer, got 2.5"),
     # A value out of its range
     ("problem.timeout=.nan", "problem.timeout: expected a finite number, got nan"),
@@ -249,14 +250,14 @@ MISTAKES = [
     ("execution.executor=dask", "execution.executor: expected 'serial', 'threads' or 'processes', got 'dask'"),
     # What to tune
     ("tune.space={}", "tune.space: expected at least one field of fit.surrogate with its values, got none"),
-    ("tune.space.kernel=[]", "tune.space.kernel: expected a list of distinct values, got []"),
-    ("tune.space.kernel=[rbf, rbf]", "tune.space.kernel: expected a list of distinct values, got ['rbf', 'rbf']"),
-    ("tune.space.kernel=[rbf, rbg]", f"tune.space.kernel: expected {KERNELS}, got 'rbg'"),
-    ("tune.space.kernel=[[rbf]]", f"tune.space.kernel: expected {KERNELS}, got ['rbf']"),
-    ("tune.space.n_starts=[4, 0]", "tune.space.n_starts: expected an integer >= 1, got 0"),
-    ("tune.space.n_starts=[4, 4.0]", "tune.space.n_starts: expected an integer, got 4.0"),
-    ("tune.space.n_starts=[2020-01-01]", "tune.space.n_starts: expected an integer"),
-    ("tune.space.n_starts=[!!set {a}]", "tune.space.n_starts: expected"),
+    (f"{GRID}.kernel=[]", f"{GRID}.kernel: expected a list of distinct values, got []"),
+    (f"{GRID}.kernel=[rbf, rbf]", f"{GRID}.kernel: expected a list of distinct values, got ['rbf', 'rbf']"),
+    (f"{GRID}.kernel=[rbf, rbg]", f"{GRID}.kernel: expected {KERNELS}, got 'rbg'"),
+    (f"{GRID}.kernel=[[rbf]]", f"{GRID}.kernel: expected {KERNELS}, got ['rbf']"),
+    (f"{GRID}.n_starts=[4, 0]", f"{GRID}.n_starts: expected an integer >= 1, got 0"),
+    (f"{GRID}.n_starts=[4, 4.0]", f"{GRID}.n_starts: expected an integer, got 4.0"),
+    (f"{GRID}.n_starts=[2020-01-01]", f"{GRID}.n_starts: expected an integer"),
+    (f"{GRID}.n_starts=[!!set {{a}}]", f"{GRID}.n_starts: expected"),
     ("tune.n_trials=0", "tune.n_trials: expected an integer >= 1, got 0"),
     ("tune.batch=0", "tune.batch: expected an integer >= 1, got 0"),
     ("tune.evaluations=0", "tune.evaluations: expected an integer >= 1, got 0"),
@@ -420,10 +421,10 @@ OTHER: dict[str, str] = {
     "optimize.optimizer.kind": "trust_region",
     "optimize.goal": "cautious",
     "optimize.kappa": "2",
-    "tune.space.kernel": "[rbf]",
-    "tune.space.prior": "[flat]",
-    "tune.space.transform": "[log]",
-    "tune.space.n_starts": "[4]",
+    "tune.space.gaussian_process.kernel": "[rbf]",
+    "tune.space.gaussian_process.prior": "[flat]",
+    "tune.space.gaussian_process.transform": "[log]",
+    "tune.space.gaussian_process.n_starts": "[4]",
     "execution.executor": "threads",
     "execution.n_workers": "7",
     "report.figure": "null",
@@ -453,10 +454,15 @@ def test_the_digest_does_not_depend_on_the_file_or_its_order(tmp_path: Path) -> 
     assert load_settings(shuffled).digest == load_settings(PARAMS).digest
 
 
-@pytest.mark.parametrize("section", ["problem", "tune"])
-def test_the_order_within_a_space_counts_for_it_is_that_of_the_design(section: str) -> None:
+@pytest.mark.parametrize("path", ["problem.space", "tune.space.gaussian_process"])
+def test_the_order_within_a_space_counts_for_it_is_that_of_the_design(path: str) -> None:
     """Columns of a Sobol sequence go to variables in their order, and the sampler of specs draws in it."""
-    turned = {**OWN, section: {**OWN[section], "space": dict(reversed(OWN[section]["space"].items()))}}
+    turned = orjson.loads(orjson.dumps(OWN))
+    *outer, last = path.split(".")
+    within = turned
+    for name in outer:
+        within = within[name]
+    within[last] = dict(reversed(within[last].items()))
     assert parse_settings(turned).digest != parse_settings(OWN).digest
 
 

@@ -316,7 +316,7 @@ def reading(parameter: str) -> set[str]:
         ("gates.trust=supported", {"validate", "tune"}),
         ("optimize.seed=9", {"optimize", "tune"}),
         ("tune.seed=9", {"tune"}),
-        ("tune.space.kernel=[rbf]", {"tune"}),
+        ("tune.space.gaussian_process.kernel=[rbf]", {"tune"}),
         ("execution.n_workers=1", set()),
         ("execution.cache_mb=1", set()),
     ],
@@ -337,15 +337,15 @@ def test_the_executor_changes_no_key(tmp_path: Path) -> None:
     assert one == other
 
 
-@pytest.mark.parametrize("section", ["problem", "tune"])
-def test_a_key_changes_with_the_order_within_a_space(section: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["problem.space", "tune.space.gaussian_process"])
+def test_a_key_changes_with_the_order_within_a_space(path: str, tmp_path: Path) -> None:
     """Columns of a Sobol sequence go to variables in their order, and the sampler of specs draws in it."""
     before = keys(filled(tmp_path))
     made = workspace(tmp_path)
-    values = getattr(made.settings, section).space
+    values = made.settings.problem.space if path == "problem.space" else made.settings.tune.space["gaussian_process"]
     turned = ", ".join(f"{name}: {value}" for name, value in reversed(values.items()))
-    after = keys(workspace(tmp_path, f"{section}.space={{{turned}}}"))
-    assert changed(before, after) == reading(f"{section}.space")
+    after = keys(workspace(tmp_path, f"{path}={{{turned}}}"))
+    assert changed(before, after) == reading(".".join(path.split(".")[:2]))
 
 
 def edit_black_box(root: Path, _: pytest.MonkeyPatch) -> None:

@@ -179,7 +179,7 @@ class GPSurrogate(Surrogate):
         n = min(n_samples, self.max_exact)
         tried = (1 + 2 * (self.transform == "auto")) * (1 + 4 * (self.kernel == "auto"))
         few, many = min(n, LARGE), n if n > LARGE else 0
-        memory = 35 + (60 + 3.7e-5 * many**2 if many else 3.2e-4 * min(few, 800) ** 2)
+        memory = 35 + (90 + 4.6e-5 * many**2 if many else 4e-4 * min(few, 800) ** 2)
         seconds = 0.05 + tried * (0.2e-6 * self.n_starts * few**2 + 3e-11 * n_dims * many**3)
         if n_samples > self.max_exact:
             M = min(self.n_inducing, n_samples)

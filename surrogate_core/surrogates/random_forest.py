@@ -146,7 +146,7 @@ class RandomForestSurrogate(Surrogate):
 
     def estimate(self, n_samples: int, n_dims: int) -> Estimate:
         sorted_rows = n_samples * math.log2(n_samples + 1) * max(1.0, n_dims * self.max_features)
-        memory = 75 + 3.4e-5 * self.chunk * self.n_estimators * 2**self.max_depth + 1e-3 * n_samples
+        memory = 110 + 3.4e-5 * self.chunk * self.n_estimators * 2**self.max_depth + 1e-3 * n_samples
         return Estimate(memory, self.n_estimators * (1.5e-3 + 3.5e-8 * sorted_rows), once_s=1.0)
 
     def latent(self, state: ForestState, u: Array) -> tuple[Array, Array]:
