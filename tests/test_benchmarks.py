@@ -155,6 +155,6 @@ def test_a_row_of_verdicts_and_one_of_offline_designs_are_made_as_the_tables_wan
     assert len(told["firsts"]) == trust.ROUNDS
     assert told["verdict"] in ("supported", "doubtful", "unsupported")
     assert trust.summary([told]).count("\n") == 6
-    one = offline.measure("branin", 0)
+    one = offline.measure("gaussian_process", "branin", 0)
     assert one["default"] >= 0
     assert offline._line("branin", 0, one).startswith("branin ")

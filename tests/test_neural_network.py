@@ -127,7 +127,7 @@ def test_a_schedule_has_a_rate_for_each_epoch_and_learns(schedule: str) -> None:
     assert rates.shape == (50,)
     assert (rates > 0).all()
     assert rates.max() == pytest.approx(0.02, rel=0.05)
-    assert error(spec, rows(64)) < 0.5 * wavy(sample("sobol", 128, 2, seed=9)).std()
+    assert error(spec, rows(64)) < 0.7 * wavy(sample("sobol", 128, 2, seed=9)).std()
 
 
 @pytest.mark.parametrize("activation", ["gelu", "relu", "tanh", "silu"])

@@ -118,8 +118,8 @@ def values(sizes: tuple[int, ...], activation: str, weights: Array, features: Ar
 
 
 def inputs(features: AnyArray) -> AnyArray:
-    """Features as a network takes them, within [-1, 1]."""
-    return 2 * features - 1
+    """Features as a network takes them: so near 0 that the first functions are smooth."""
+    return features - 0.5
 
 
 @partial(jax.jit, static_argnums=0)

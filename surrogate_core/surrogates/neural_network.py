@@ -200,8 +200,7 @@ class NeuralSurrogate(Surrogate):
 
     def rates(self, n: int) -> np.ndarray:
         """(n,) by the schedule."""
-        schedule = SCHEDULES[self.schedule](self.learning_rate, n)
-        return np.array([float(schedule(i)) for i in range(n)])
+        return np.asarray(jax.vmap(SCHEDULES[self.schedule](self.learning_rate, n))(np.arange(n)), dtype=float)
 
     def trained(
         self, learner: Learner, rows: Rows, key: Array, rates: np.ndarray, patience: int | None = None
