@@ -3,8 +3,8 @@
     python -m benchmarks.networks
 
 All train the same network on the same rows for as many epochs with the same batches and rate, which is constant. Ours
-also holds out an eighth of the rows, by which it keeps the best weights and learns its uncertainty, within the time that
-is told. The plain loop takes half a minute a fit and is run on some problems.
+also holds out an eighth of the rows, by which it keeps the best weights and learns its uncertainty, within the time
+that is told. The plain loop takes half a minute a fit and is run on some problems.
 """
 
 import inspect

@@ -100,14 +100,24 @@ def begun(weights: AnyArray) -> Learner:
 
 def value(sizes: tuple[int, ...], activation: str, weights: Array, x: Array, keep: Any = None) -> Array:
     """f of features x, (M,), by one member's weights, (P,); keep: for each hidden layer what its outputs are times."""
-    act = ACTIVATIONS[activation]
-    at = 0
-    for layer, (a, b) in enumerate(_layers(len(x), sizes)):
-        W, bias = weights[at : at + a * b].reshape(a, b), weights[at + a * b : at + a * b + b]
+    return _output(activation, _parts(sizes, weights, len(x)), x, keep)
+
+
+def _parts(sizes: tuple[int, ...], weights: Array, M: int) -> list[tuple[Array, Array]]:
+    """W and b of each layer, of weights (P,)."""
+    parts, at = [], 0
+    for a, b in _layers(M, sizes):
+        parts.append((weights[at : at + a * b].reshape(a, b), weights[at + a * b : at + a * b + b]))
         at += a * b + b
+    return parts
+
+
+def _output(activation: str, parts: list[tuple[Array, Array]], x: Array, keep: Any) -> Array:
+    for layer, (W, bias) in enumerate(parts):
         x = x @ W + bias
-        if layer < len(sizes):
-            x = act(x) if keep is None else act(x) * keep[layer]
+        if layer < len(parts) - 1:
+            x = ACTIVATIONS[activation](x)
+            x = x if keep is None else x * keep[layer]
     return x[0]
 
 
@@ -160,15 +170,21 @@ def _epoch(
         weights, state, total = carried
         batch = jax.lax.dynamic_slice(order, (i * B,), (B,))
         real = (i * B + jnp.arange(B) < rows.n) * rows.train[:, batch]
-        keys = jax.random.split(jax.random.fold_in(dropout, i), E)
+        keys = jax.random.split(jax.random.fold_in(dropout, i), E) if design.dropout_rate else None
+        # By W and b of each layer: a slope by slices of one vector would be a sum of as many vectors.
+        parts = jax.vmap(lambda w: _parts(design.hidden_layers, w, len(rows.group)))(weights)
         loss = jax.value_and_grad(partial(_loss, design, rows), argnums=1)
-        losses, slopes = jax.vmap(loss, in_axes=(None, 0, 0, 0))(batch, weights, real, keys)
+        losses, by_parts = jax.vmap(loss, in_axes=(None, 0, 0, 0 if design.dropout_rate else None))(
+            batch, parts, real, keys
+        )
+        slopes = jnp.concatenate([leaf.reshape(E, -1) for leaf in jax.tree.leaves(by_parts)], axis=1)
         moves, state = jax.vmap(rule.update)(slopes, state, weights)
         return weights - rate * moves, state, total + losses
 
     n_steps = (rows.n + B - 1) // B
     weights, state, total = jax.lax.fori_loop(0, n_steps, step, (learner.weights, learner.rule, jnp.zeros(E)))
-    held = jax.vmap(partial(_loss, design, rows))(rows.held, weights, rows.judged)
+    parts = jax.vmap(lambda w: _parts(design.hidden_layers, w, len(rows.group)))(weights)
+    held = jax.vmap(partial(_loss, design, rows))(rows.held, parts, rows.judged)
     active = learner.since < patience
     better = active & ((held < learner.best_loss) | ~jnp.any(rows.judged > 0))  # who holds out nothing keeps the last
     since = jnp.where(better, 0, learner.since + active)
@@ -177,7 +193,7 @@ def _epoch(
     return told, (total / n_steps, held)
 
 
-def _loss(design: Design, rows: Rows, batch: Array, weights: Array, share: Array, key: Array | None = None) -> Array:
+def _loss(design: Design, rows: Rows, batch: Array, parts: Any, share: Array, key: Array | None = None) -> Array:
     """Of one member on some rows; share: (B,) what part of each counts; dropout by the key."""
     w = share * rows.weight[batch]
     w = w / jnp.maximum(w.sum(), 1e-300)
@@ -185,7 +201,7 @@ def _loss(design: Design, rows: Rows, batch: Array, weights: Array, share: Array
 
     def f(u: Array, keep: Any) -> Array:
         x = inputs(features_at(jnp, u, rows.n_choices, rows.group, rows.choice))
-        return value(design.hidden_layers, design.activation, weights, x, keep)
+        return _output(design.activation, parts, x, keep)
 
     U = rows.U[batch]
     if rows.slopes is None:
