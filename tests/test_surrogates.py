@@ -43,12 +43,8 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "neural_network": [{}, {"ensemble_size": 5, "activation": "gelu", "transform": "log"}],
     "auto": [{"budget": 3.0}],
     "hybrid": [
-        {},
-        {
-            "members": ["gaussian_process", {"kind": "random_forest", "n_estimators": 20}],
-            "folds": 3,
-            "transform": "log",
-        },
+        {"members": [{"kind": "gaussian_process", "n_starts": 2}, {"kind": "random_forest", "n_estimators": 20}]},
+        {"members": ["gaussian_process", {"kind": "random_forest", "n_estimators": 20}], "transform": "log"},
     ],
     "random_forest": [{}, {"n_estimators": 50, "max_depth": 5, "temperature": 0.01, "transform": "yeo_johnson"}],
 }
