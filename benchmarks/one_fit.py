@@ -29,18 +29,18 @@ def one_fit(peer: str, problem: str, n: int) -> dict[str, Any]:
     data, kind = design(problem, n), PEERS[peer]
     for module in kind.modules:
         import_module(module)
-    before = _peak_mb()
+    before = peak_mb()
     models = [kind() for _ in data.U]
     cold, warm = _clock(models, lambda model, i: model.fit(data, i))
     model = models[0]
     timed = [model.points(data, U) for U in data.timed]
-    told = {"fit_cold": cold, "fit": warm, "fit_mb": _peak_mb() - before}
+    told = {"fit_cold": cold, "fit": warm, "fit_mb": peak_mb() - before}
     told["mean_cold"], told["mean"] = _clock(timed, lambda U, _: model.mean(U))
     if hasattr(model, "mean_in_chunks"):
         told["mean_in_chunks"] = _clock(timed, lambda U, _: model.mean_in_chunks(U))[1]
     by_one = N_TIMED / kind.n_gradients
     told["gradient"] = by_one * _clock(timed, lambda U, _: model.gradient(U[: kind.n_gradients]))[1]
-    told["peak_mb"] = _peak_mb() - before
+    told["peak_mb"] = peak_mb() - before
     mean, std = model.predictive(model.points(data, data.U_test))
     std = np.maximum(std, LEAST * data.y_test.std())
     off = data.y_test - mean
@@ -62,7 +62,7 @@ def _clock(items: Any, work: Callable[[Any, int], Any]) -> tuple[float, float]:
     return seconds[0], statistics.median(seconds[1:] or seconds)
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
     """Most memory that the process ever held; not what getrusage says where it counts the parent's in, as on Linux."""
     status = Path("/proc/self/status")
     if status.is_file():

@@ -101,6 +101,11 @@ class Dataset:
         return self.take(np.flatnonzero(self.status == "ok"))
 
     @property
+    def in_order(self) -> "Dataset":
+        """The same rows, sorted by X and y: whatever is drawn from them does not depend on the order they came in."""
+        return self.take(np.lexsort((self.y, *self.X.T[::-1])))
+
+    @property
     def best_index(self) -> int:
         """Row of the least value.
 
@@ -172,24 +177,41 @@ class Dataset:
             table = pq.ParquetFile(pa.BufferReader(content), pre_buffer=False).read(use_threads=False)
             about = orjson.loads((table.schema.metadata or {})[b"surrogate"])
             space = SearchSpace.from_config(about["space"])
-            X = np.column_stack([table[name].to_numpy() for name in space.names])
-            y = table["objective"].to_numpy()
+            values = values_of(table, space, "objective")
             status, reason = table["status"].to_pylist(), table["reason"].to_pylist()
-            derivatives = [GRADIENT + name for name in space.names]
-            gradients, noise = None, None
-            if derivatives[0] in table.column_names:
-                gradients = np.column_stack([table[name].to_numpy() for name in derivatives])
-            if "noise" in table.column_names:
-                noise = table["noise"].to_numpy()
         except (pa.ArrowException, OSError, AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"dataset: expected a parquet table written by this project, got {error}") from error
         if about.get("schema") != SCHEMA:
             raise ValueError(f"dataset: expected a table of schema {SCHEMA}, got {about.get('schema')!r}")
-        kept = {"gradients": gradients, "noise": noise, "metadata": about.get("metadata", {})}
-        made = cls(X, y, space, np.array(status, dtype=str), np.array(reason, dtype=str), **kept)
+        texts = {"status": np.array(status, dtype=str), "reason": np.array(reason, dtype=str)}
+        made = cls(**values, **texts, space=space, metadata=about.get("metadata", {}))
         if about.get("digest") != made.digest:
             raise ValueError("dataset: expected the content that was written, got a table whose digest does not agree")
         return made
+
+
+def values_of(table: pa.Table, space: SearchSpace, target: str) -> dict[str, Any]:
+    """X, y, and gradients and noise if they are there, of a table whose columns have the names of `to_bytes`.
+
+    Args:
+        table: of the rows.
+        space: names the columns of X.
+        target: the column of y.
+
+    Raises:
+        KeyError: there is no such column.
+    """
+
+    def numbers(names: Sequence[str]) -> np.ndarray:
+        return np.column_stack([table[name].to_numpy() for name in names]).astype(float)
+
+    derivatives = [GRADIENT + name for name in space.names]
+    values = {"X": numbers(space.names), "y": numbers([target])[:, 0]}
+    if derivatives[0] in table.column_names:
+        values["gradients"] = numbers(derivatives)
+    if "noise" in table.column_names:
+        values["noise"] = numbers(["noise"])[:, 0]
+    return values
 
 
 _COLUMNS = ("X", "y", "status", "reason")

@@ -15,7 +15,7 @@ from surrogate_core import Dataset, NeuralSurrogate, SearchSpace
 from surrogate_core.parallel import in_threads
 from surrogate_core.sampling import sample
 from surrogate_core.surrogates.files import surrogate_files
-from surrogate_core.surrogates.network import Design, _kept, _layers, initial_weights, value
+from surrogate_core.surrogates.network import Design, _kept, initial_weights, layers, value
 
 CUBE = SearchSpace.from_bounds([(0, 1)] * 2)
 SMALL: dict[str, Any] = {"hidden_layers": (16, 16), "ensemble_size": 4, "n_epochs": 150}
@@ -44,7 +44,7 @@ def test_a_member_is_a_multilayer_perceptron() -> None:
     weights = initial_weights(2, sizes, 1, rng)[0]
     x = np.array([0.3, -0.8])
     at, told = 0, x
-    for a, b in _layers(2, sizes):
+    for a, b in layers(2, sizes):
         W, bias = weights[at : at + a * b].reshape(a, b), weights[at + a * b : at + a * b + b]
         at += a * b + b
         told = told @ W + bias

@@ -11,14 +11,13 @@ from jax import Array
 from surrogate_core.dataset import Dataset
 from surrogate_core.surrogates.base import Estimate, FittedSurrogate, Surrogate
 from surrogate_core.surrogates.gaussian_process import GPSurrogate
-from surrogate_core.surrogates.hybrid import HybridSurrogate
+from surrogate_core.surrogates.hybrid import GROWN, HybridSurrogate
 from surrogate_core.surrogates.neural_network import NeuralSurrogate
 from surrogate_core.surrogates.output import Transform
 from surrogate_core.surrogates.random_forest import RandomForestSurrogate
 
 FEWEST = 100  # rows that candidates are compared on, before the dearest are left out
 LEAST = 4  # rows below which nothing can be compared
-GROWN = 1.25  # times as many rows, after which the choice is made anew
 
 
 @dataclass(frozen=True)
@@ -84,20 +83,13 @@ class AutoSurrogate(Surrogate):
     def latent(self, state: Any, u: Array) -> NoReturn:
         raise TypeError("auto: what it has chosen predicts")
 
-    def noise(self, state: Any) -> NoReturn:
-        raise TypeError("auto: what it has chosen predicts")
-
-    def support(self, state: Any) -> NoReturn:
-        raise TypeError("auto: what it has chosen predicts")
-
     def _chosen(self, dataset: Dataset, key: Array) -> tuple[Surrogate, dict[str, Any]]:
         from surrogate_core.validation.cross_validation import cross_validate  # which knows surrogates
 
-        rows = dataset.ok
+        rows = dataset.ok.in_order
         n, d = rows.n_samples, rows.n_dims
         if n < LEAST:
             return self.candidates(np.zeros(1))[0], {"n_rows": n, "candidates": [], "left_out": []}
-        rows = rows.take(np.lexsort((rows.y, *rows.X.T[::-1])))
         candidates = self.candidates(rows.y)
         left_out = [one for one in candidates if one.estimate(n, d).memory_mb > self.memory_budget_mb]
         compared = [one for one in candidates if one not in left_out]
@@ -147,8 +139,7 @@ class Choice(NamedTuple):
 def select_surrogate(n_samples: int, n_dims: int, memory_budget_mb: float) -> Choice:
     """The surrogate to begin with for data of a size, of which nothing else is known, within a memory budget.
 
-    In the order of what predicts best where nothing else is known (`benchmarks.surrogates`): a Gaussian process, with
-    fewer inducing points where memory is short, then a neural network, then ever smaller forests.
+    The first of `PREFERRED` that fits: a Gaussian process, with fewer inducing points, a network, ever smaller forests.
 
     Args:
         n_samples: rows.

@@ -72,13 +72,13 @@ class Surrogate(ABC):
     def latent(self, state: Any, u: Array) -> tuple[Array, Array]:
         """m and v of the noise-free output at one point; pure, differentiable."""
 
-    @abstractmethod
     def noise(self, state: Any) -> Array:
-        """Variance of the observation noise of z."""
+        """Variance of the observation noise of z; of a state that has it as `noise`."""
+        return state.noise
 
-    @abstractmethod
     def support(self, state: Any) -> Support:
-        """Where the data is, by the surrogate's own measure of distance."""
+        """Where the data is, by the surrogate's own measure of distance; of a state that has it as `support`."""
+        return state.support
 
     def leave_one_out(self, fitted: "FittedSurrogate", dataset: Dataset) -> Predictive | None:
         """What each ok row of what was fitted is expected to be by all others; None where no closed form is known."""

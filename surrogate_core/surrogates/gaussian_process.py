@@ -28,9 +28,9 @@ from surrogate_core.surrogates.kernels import SMOOTH, Kernel, choice_at, covaria
 from surrogate_core.surrogates.leaving_out import left_out_places, left_out_rows
 from surrogate_core.surrogates.likelihood import factorize, noise_of
 from surrogate_core.surrogates.many_rows import fit_many_rows
-from surrogate_core.surrogates.output import AnyArray, Output, Transform
+from surrogate_core.surrogates.output import AnyArray, Output
 from surrogate_core.surrogates.predictive import Predictive
-from surrogate_core.surrogates.support import Support, bucket, edge_of
+from surrogate_core.surrogates.support import Support, bucket, edge_of, padded
 from surrogate_core.surrogates.training import Training, training
 
 OutputScale = Literal["learned", "unit"]
@@ -116,13 +116,13 @@ class GPSurrogate(Surrogate):
             if isinstance(value, list):
                 value = tuple(value)
             object.__setattr__(self, field.name, value)
-        known = {"transform": Transform, "kernel": Kernel, "prior": Prior, "output_scale": OutputScale}
+        self._check_transform(auto=True)
+        known = {"kernel": Kernel, "prior": Prior, "output_scale": OutputScale}
         for name, among in known.items():
             if getattr(self, name) not in get_args(among):
                 raise ValueError(f"{name}: expected one of {', '.join(get_args(among))}, got {getattr(self, name)!r}")
         for name in ("n_starts", "max_iterations", "max_exact", "n_inducing"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected an integer >= 1, got {getattr(self, name)!r}")
+            self._check_range(name, 1, np.inf, whole=True)
         for name, (low, high) in (("length_scale", BOUNDS[0]), ("noise_level", BOUNDS[2])):
             value = getattr(self, name)
             for one in value if isinstance(value, tuple) else (value,):
@@ -142,9 +142,8 @@ class GPSurrogate(Surrogate):
         rows = dataset.ok
         if rows.n_samples <= self.max_exact:
             return self._choose(dataset, seed, start)
-        in_order = np.lexsort((rows.y, *rows.X.T[::-1]))
-        some = np.random.default_rng(seed).permutation(in_order)[: min(self.max_exact, LARGE)]
-        chosen = self._choose(rows.take(some), seed, None)
+        some = np.random.default_rng(seed).permutation(rows.n_samples)[: min(self.max_exact, LARGE)]
+        chosen = self._choose(rows.in_order.take(some), seed, None)
         fitted = chosen.spec.fit(dataset, key, start)
         diagnostics = fitted.diagnostics | {"leave_one_out_density": chosen.diagnostics["leave_one_out_density"]}
         return FittedSurrogate(fitted.spec, fitted.space, fitted.state, diagnostics, self)
@@ -210,9 +209,6 @@ class GPSurrogate(Surrogate):
             h = s2 * slope(self.kernel, r2)
             k = jnp.concatenate([k[:, None], h[:, None] * (b - A) * scale], axis=1).ravel()
         return k
-
-    def noise(self, state: GPState) -> Array:
-        return state.noise
 
     def support(self, state: GPState) -> Support:
         return Support(state.U, jnp.isfinite(state.s), state.n_choices, state.lengthscales, state.edge)
@@ -354,12 +350,12 @@ class GPSurrogate(Surrogate):
         n, d = places.U.shape
         N = bucket(n)
         return GPState(
-            U=_grown(places.U, (N, d)),
+            U=padded(places.U, N),
             n_choices=space.n_choices,
             categories=np.flatnonzero(space.n_choices),
             s=np.append(s, np.full(N - n, np.inf)),
-            a=_grown(a, (N, *a.shape[1:])),
-            L_inverse=_grown(L_inverse, (N * (1 + d),) * 2 if a.ndim == 2 else (N, N)),
+            a=padded(a, N),
+            L_inverse=padded(L_inverse, *(N * (1 + d if a.ndim == 2 else 1),) * 2),
             lengthscales=np.exp(theta[:d]),
             output_scale=np.exp(theta[d]),
             noise=np.exp(theta[d + 1]),
@@ -382,12 +378,6 @@ class GPSurrogate(Surrogate):
             "noise": float(state.noise),
             "stretch": float(state.output.calibration),
         }
-
-
-def _grown(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    grown = np.zeros(shape)
-    grown[tuple(slice(0, n) for n in array.shape)] = array
-    return grown
 
 
 def _said(spec: GPSurrogate) -> str:

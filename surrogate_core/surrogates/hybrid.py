@@ -34,7 +34,7 @@ MEMBERS: dict[str, type[Surrogate]] = {
 }
 LEAST_WEIGHT = 0.02  # of a member that is kept
 FEWEST = 4  # places below which nothing is left out
-GROWN = 1.25  # times as many places, after which weights are learned anew
+GROWN = 1.25  # times as many rows, after which what was learned by leaving rows out is learned anew
 PRIOR = np.array([1.0, 1.0])  # of the weights of the members' own variance and of that between them
 SUM = 1e4  # weight of the equation that the weights sum to 1
 
@@ -124,12 +124,6 @@ class HybridSurrogate(Surrogate):
         m, v = (jnp.stack(part) for part in zip(*told, strict=True))
         return state.weights @ m, variance(_signals(jnp, state.weights, m, v), state.c)
 
-    def noise(self, state: Any) -> Array:
-        return state.noise
-
-    def support(self, state: Any) -> Support:
-        return state.support
-
     @property
     def traced(self) -> "HybridSurrogate":
         return HybridSurrogate(self.transform, tuple(member.traced for member in self.members))
@@ -140,7 +134,7 @@ class HybridSurrogate(Surrogate):
 
     def _learned(self, dataset: Dataset) -> tuple[Training, Dataset, list[str]]:
         """The rows, in an order of their own, and as members learn them: z for y."""
-        dataset = dataset.take(np.lexsort((dataset.y, *dataset.X.T[::-1])))
+        dataset = dataset.in_order
         rows, ok = training(dataset, self.transform), dataset.ok
         slope = np.exp(log_slope(self.transform, rows.output, ok.y))
         gradients = None if ok.gradients is None else ok.gradients * slope[:, None]

@@ -85,7 +85,7 @@ def initial_weights(n_features: int, sizes: Sequence[int], n_members: int, rng: 
     LeCun et al. (1998), "Efficient BackProp", eq. 16; biases that differ spread the units over the box.
     """
     parts = []
-    for a, b in _layers(n_features, sizes):
+    for a, b in layers(n_features, sizes):
         edge = np.sqrt(3 / a)
         parts += [rng.uniform(-edge, edge, (n_members, a * b)), rng.uniform(-1, 1, (n_members, b)) / np.sqrt(a)]
     return np.concatenate(parts, axis=1)
@@ -106,7 +106,7 @@ def value(sizes: tuple[int, ...], activation: str, weights: Array, x: Array, kee
 def _parts(sizes: tuple[int, ...], weights: Array, M: int) -> list[tuple[Array, Array]]:
     """W and b of each layer, of weights (P,)."""
     parts, at = [], 0
-    for a, b in _layers(M, sizes):
+    for a, b in layers(M, sizes):
         parts.append((weights[at : at + a * b].reshape(a, b), weights[at + a * b : at + a * b + b]))
         at += a * b + b
     return parts
@@ -243,7 +243,7 @@ def _rule(weight_decay: float) -> optax.GradientTransformation:
     return optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(weight_decay))
 
 
-def _layers(n_features: int, sizes: Sequence[int]) -> list[tuple[int, int]]:
+def layers(n_features: int, sizes: Sequence[int]) -> list[tuple[int, int]]:
     """Inputs and outputs of each layer."""
     widths = (n_features, *sizes, 1)
     return list(itertools.pairwise(widths))

@@ -5,7 +5,6 @@ Notation: E: members; n: rows; P: parameters of a member; F: (n, M) features (`t
 Source: Lakshminarayanan et al. (2017), arXiv:1612.01474; that members hold out different rows is cross-validation.
 """
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +30,13 @@ from surrogate_core.surrogates.network import (
     begun,
     initial_weights,
     inputs,
+    layers,
     train,
     value,
     values,
 )
 from surrogate_core.surrogates.output import AnyArray, Output
-from surrogate_core.surrogates.support import Support, bucket, extrapolation, neighbours, support_of
+from surrogate_core.surrogates.support import Support, bucket, extrapolation, neighbours, padded, support_of
 from surrogate_core.surrogates.training import Training, columns, features_at, training
 
 SHARE = 4  # members that one thread trains, however many threads there are
@@ -253,9 +253,8 @@ class NeuralSurrogate(Surrogate):
 
         def members(U: np.ndarray) -> np.ndarray:
             F = features_at(np, U, space.n_choices, group, choice)
-            padded = np.zeros((bucket(len(F)), F.shape[1]))
-            padded[: len(F)] = F
-            return np.asarray(values(self.hidden_layers, self.activation, weights, inputs(padded)))[:, : len(F)]
+            x = inputs(padded(F, bucket(len(F))))
+            return np.asarray(values(self.hidden_layers, self.activation, weights, x))[:, : len(F)]
 
         support = support_of(rows, space.n_choices, _relevance(members, rows.U, rng))
         is_judged = np.flatnonzero(held.any(axis=0))
@@ -279,11 +278,12 @@ class NeuralSurrogate(Surrogate):
         return FittedSurrogate(self, space, state, told)
 
     def estimate(self, n_samples: int, n_dims: int) -> Estimate:
-        widths, N, E = (n_dims, *self.hidden_layers, 1), bucket(n_samples), self.ensemble_size
-        P = sum((a + 1) * b for a, b in itertools.pairwise(widths))
+        N, E = bucket(n_samples), self.ensemble_size
+        sizes = layers(n_dims, self.hidden_layers)
+        P, widths = sum((a + 1) * b for a, b in sizes), 1 + sum(a for a, _ in sizes)
         held = bucket(min(n_samples // (10 if n_samples >= COMMON else FOLDS), MOST_HELD))
         visits = self.epochs(N) * (n_samples + held) * (1 + 20 * (self.conservative_weight > 0))
-        memory = 160 + 8e-6 * E * (12 * P + 14 * held * sum(widths) + 4 * N)
+        memory = 160 + 8e-6 * E * (12 * P + 14 * held * widths + 4 * N)
         return Estimate(memory, 0.1 + 3.5e-10 * visits * E * P, once_s=3.0)
 
     def latent(self, state: NetworkState, u: Array) -> tuple[Array, Array]:
@@ -291,12 +291,6 @@ class NeuralSurrogate(Surrogate):
         f = jax.vmap(lambda w: value(self.hidden_layers, self.activation, w, x))(state.weights)
         signals = jnp.stack([_spread(jnp, f), farness(jnp, extrapolation(state.support, u))])
         return jnp.mean(f), variance(signals, state.c)
-
-    def noise(self, state: NetworkState) -> Array:
-        return state.noise
-
-    def support(self, state: NetworkState) -> Support:
-        return state.support
 
     @property
     def traced(self) -> "NeuralSurrogate":
@@ -312,18 +306,18 @@ def prepared(rows: Training, n_choices: np.ndarray, held: np.ndarray, N: int) ->
     for e, own in enumerate(held):
         at = np.flatnonzero(own)
         places[e, : len(at)], judged[e, : len(at)] = at, 1.0
-    slopes = None if rows.slopes is None else _padded(rows.slopes, N)
+    slopes = None if rows.slopes is None else padded(rows.slopes, N)
     return Rows(
-        U=_padded(rows.U, N),
-        z=_padded(rows.z, N),
-        weight=_padded(rows.weight, N),
+        U=padded(rows.U, N),
+        z=padded(rows.z, N),
+        weight=padded(rows.weight, N),
         slopes=slopes,
         steepness=np.float64(1.0 if slopes is None else np.nanmean(rows.slopes**2) or 1.0),  # type: ignore[operator]
         n=np.int64(n),
         n_choices=n_choices,
         group=group,
         choice=choice,
-        train=_padded((~held).T.astype(float), N).T,
+        train=padded((~held).T.astype(float), N).T,
         held=places,
         judged=judged,
     )
@@ -359,7 +353,3 @@ def _relevance(members: Callable[[np.ndarray], np.ndarray], U: np.ndarray, rng: 
 def _spread(xp: Any, f: AnyArray) -> AnyArray:
     """Among members, the first axis; 0 of a single one."""
     return xp.sum((f - xp.mean(f, axis=0)) ** 2, axis=0) / max(len(f) - 1, 1)
-
-
-def _padded(array: np.ndarray, N: int) -> np.ndarray:
-    return np.concatenate([array, np.zeros((N - len(array), *array.shape[1:]))])

@@ -158,12 +158,6 @@ class RandomForestSurrogate(Surrogate):
         signals = jnp.stack([trees, leaves, farness(jnp, extrapolation(state.support, u))])
         return m, variance(signals, state.c)
 
-    def noise(self, state: ForestState) -> Array:
-        return state.noise
-
-    def support(self, state: ForestState) -> Support:
-        return state.support
-
     @property
     def traced(self) -> "RandomForestSurrogate":
         return RandomForestSurrogate(transform=self.transform)

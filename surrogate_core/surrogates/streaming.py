@@ -4,10 +4,10 @@ A first pass counts the rows and draws some of them, which tell the output's tra
 data afterwards. In each epoch row groups are read in a new order, several side by side, so that rows of one chunk come
 from all over the file; only a file of one sorted row group is not mixed.
 
-Notation: n: ok rows; C: rows of a chunk; V: rows held out.
+Notation: n: ok rows; V: rows held out.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jax import Array
 
-from surrogate_core.dataset import Dataset
+from surrogate_core.dataset import Dataset, values_of
 from surrogate_core.precision import float64
 from surrogate_core.space import GRADIENT, SearchSpace
 from surrogate_core.surrogates.base import FittedSurrogate
@@ -94,31 +94,18 @@ class ParquetRows:
 
     def _rows(self, group: int, first: int, size: int) -> Iterator[tuple[np.ndarray, pa.Table]]:
         file = pq.ParquetFile(self.path, buffer_size=BUFFER, pre_buffer=False)
-        derivatives = [GRADIENT + name for name in self.space.names]
-        wanted = [*self.space.names, self.target, "status", "noise", *derivatives]
-        columns = [name for name in wanted if name in file.schema_arrow.names]
+        known, derivatives = file.schema_arrow.names, [GRADIENT + name for name in self.space.names]
+        columns = [*self.space.names, self.target, *(name for name in ("status", "noise") if name in known)]
+        columns += derivatives if set(derivatives) <= set(known) else []
         for batch in file.iter_batches(size, row_groups=[group], columns=columns, use_threads=False):
             yield np.arange(first, first + batch.num_rows), pa.Table.from_batches([batch])
             first += batch.num_rows
 
     def _dataset(self, table: pa.Table) -> Dataset:
-        def columns(names: Sequence[str]) -> np.ndarray:
-            return np.column_stack([table[name].to_numpy().astype(float) for name in names])
-
-        derivatives = [GRADIENT + name for name in self.space.names]
-        known = set(table.column_names)
-        outputs = columns([self.target])[:, 0]
-        status = np.where(np.isfinite(outputs), "ok", "failed")
-        if "status" in known:
-            status = np.array(table["status"].to_pylist(), dtype=str)
-        return Dataset(
-            columns(self.space.names),
-            outputs,
-            self.space,
-            status,
-            noise=columns(["noise"])[:, 0] if "noise" in known else None,
-            gradients=columns(derivatives) if set(derivatives) <= known else None,
-        )
+        made = Dataset(**values_of(table, self.space, self.target), space=self.space)
+        if "status" in table.column_names:
+            made = replace(made, status=np.array(table["status"].to_pylist(), dtype=str))
+        return made
 
 
 @float64

@@ -47,9 +47,7 @@ def support_of(rows: Training, n_choices: np.ndarray, relevance: np.ndarray) -> 
         kept = np.sort(np.concatenate([order[:BEST_ROWS], others]))
         U, F = U[kept], F[kept]
     N = bucket(len(U))
-    padded = np.zeros((N, U.shape[1]))
-    padded[: len(U)] = U
-    return Support(padded, np.arange(N) < len(U), n_choices, scale, np.float64(edge_of(F / scale[rows.group])))
+    return Support(padded(U, N), np.arange(N) < len(U), n_choices, scale, np.float64(edge_of(F / scale[rows.group])))
 
 
 def rows(support: Support) -> np.ndarray:
@@ -86,6 +84,13 @@ def bucket(n: int) -> int:
     while size < n:
         size += size // 2 if size & (size - 1) == 0 else size // 3
     return size
+
+
+def padded(array: np.ndarray, *shape: int) -> np.ndarray:
+    """An array with zeros after what it has, of such a shape along its first axes."""
+    grown = np.zeros((*shape, *array.shape[len(shape) :]))
+    grown[tuple(slice(0, n) for n in array.shape)] = array
+    return grown
 
 
 def edge_of(features: np.ndarray) -> float:
