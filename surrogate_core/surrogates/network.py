@@ -4,8 +4,9 @@ Members see the same batches; they differ in their first weights, in the rows th
 Each keeps the weights at which its own held-out rows were predicted best, and has ended when these have not been
 predicted better for a while.
 
-Notation: E: members; N: rows, padded to a bucket; M: features; P: parameters of a member, one flat vector; f: a
-member's output; x: (M,) features; u: (d,) the unit-cube point; g: (d,) known derivatives by u.
+Notation: E: members; N: rows, padded to a bucket; M: features; P: parameters of a member, one flat vector, or its
+parts: W and b of each layer; f: a member's output; x: (M,) features; u: (d,) the unit-cube point; g: (d,) known
+derivatives by u.
 
 Sources: Lakshminarayanan et al. (2017), arXiv:1612.01474 (deep ensembles); Loshchilov & Hutter (2019),
 arXiv:1711.05101 (AdamW); Srivastava et al. (2014), JMLR 15, 1929 (dropout); Czarnecki et al. (2017), arXiv:1706.04859,
@@ -66,15 +67,15 @@ class Rows(NamedTuple):
 
 
 class Learner(NamedTuple):
-    """An ensemble on its way.
+    """An ensemble on its way, its weights in parts: slopes by one flat vector would be put together in every step.
 
-    weights: (E, P); rule: AdamW's moments; best, best_loss: (E, P) and (E,) of the held-out rows; since: (E,) epochs
-    since then.
+    weights: (E, ...) each; rule: AdamW's moments; best, best_loss: (E, ...) each and (E,) of the held-out rows; since:
+    (E,) epochs since then.
     """
 
-    weights: AnyArray
+    weights: Any
     rule: Any
-    best: AnyArray
+    best: Any
     best_loss: AnyArray
     since: AnyArray
 
@@ -91,11 +92,17 @@ def initial_weights(n_features: int, sizes: Sequence[int], n_members: int, rng: 
     return np.concatenate(parts, axis=1)
 
 
-def begun(weights: AnyArray) -> Learner:
-    """Before the first epoch."""
-    E = len(weights)
-    rule = jax.vmap(_rule(0.0).init)(weights)
-    return Learner(weights, rule, weights, jnp.full(E, jnp.inf), jnp.zeros(E, dtype=int))
+def begun(sizes: Sequence[int], weights: np.ndarray, n_features: int) -> Learner:
+    """Before the first epoch, of weights (E, P)."""
+    E, parts = len(weights), _parts(sizes, weights, n_features)
+    rule = jax.vmap(_rule(0.0).init)(parts)
+    return Learner(parts, rule, parts, jnp.full(E, jnp.inf), jnp.zeros(E, dtype=int))
+
+
+def best_weights(learner: Learner) -> np.ndarray:
+    """(E, P)."""
+    E = len(learner.since)
+    return np.concatenate([np.reshape(part, (E, -1)) for part in jax.tree.leaves(learner.best)], axis=1)
 
 
 def value(sizes: tuple[int, ...], activation: str, weights: Array, x: Array, keep: Any = None) -> Array:
@@ -103,16 +110,17 @@ def value(sizes: tuple[int, ...], activation: str, weights: Array, x: Array, kee
     return _output(activation, _parts(sizes, weights, len(x)), x, keep)
 
 
-def _parts(sizes: tuple[int, ...], weights: Array, M: int) -> list[tuple[Array, Array]]:
-    """W and b of each layer, of weights (P,)."""
+def _parts(sizes: Sequence[int], weights: AnyArray, M: int) -> list[tuple[AnyArray, AnyArray]]:
+    """W and b of each layer, of weights (..., P)."""
     parts, at = [], 0
     for a, b in layers(M, sizes):
-        parts.append((weights[at : at + a * b].reshape(a, b), weights[at + a * b : at + a * b + b]))
+        W, bias = weights[..., at : at + a * b], weights[..., at + a * b : at + a * b + b]
+        parts.append((W.reshape(*W.shape[:-1], a, b), bias))
         at += a * b + b
     return parts
 
 
-def _output(activation: str, parts: list[tuple[Array, Array]], x: Array, keep: Any) -> Array:
+def _output(activation: str, parts: list[tuple[AnyArray, AnyArray]], x: Array, keep: Any) -> Array:
     for layer, (W, bias) in enumerate(parts):
         x = x @ W + bias
         if layer < len(parts) - 1:
@@ -159,36 +167,34 @@ def train(
 def _epoch(
     design: Design, learner: Learner, rows: Rows, key: Array, rate: Array, patience: Array
 ) -> tuple[Learner, tuple[Array, Array]]:
-    B, N, E = design.batch_size, len(rows.z), len(learner.weights)
+    B, N, E = design.batch_size, len(rows.z), len(learner.since)
     shuffle, dropout = jax.random.split(key)
     # The rows in a new order, then the padding.
     order = jnp.argsort(jnp.where(jnp.arange(N) < rows.n, jax.random.uniform(shuffle, (N,)), 2.0))
     order = jnp.concatenate([order, jnp.full(-N % B, N - 1)])
     rule = _rule(design.weight_decay)
 
-    def step(i: Array, carried: tuple[Array, Any, Array]) -> tuple[Array, Any, Array]:
+    def step(i: Array, carried: tuple[Any, Any, Array]) -> tuple[Any, Any, Array]:
         weights, state, total = carried
         batch = jax.lax.dynamic_slice(order, (i * B,), (B,))
         real = (i * B + jnp.arange(B) < rows.n) * rows.train[:, batch]
         keys = jax.random.split(jax.random.fold_in(dropout, i), E) if design.dropout_rate else None
-        # By W and b of each layer: a slope by slices of one vector would be a sum of as many vectors.
-        parts = jax.vmap(lambda w: _parts(design.hidden_layers, w, len(rows.group)))(weights)
         loss = jax.value_and_grad(partial(_loss, design, rows), argnums=1)
-        losses, by_parts = jax.vmap(loss, in_axes=(None, 0, 0, 0 if design.dropout_rate else None))(
-            batch, parts, real, keys
+        losses, slopes = jax.vmap(loss, in_axes=(None, 0, 0, 0 if design.dropout_rate else None))(
+            batch, weights, real, keys
         )
-        slopes = jnp.concatenate([leaf.reshape(E, -1) for leaf in jax.tree.leaves(by_parts)], axis=1)
         moves, state = jax.vmap(rule.update)(slopes, state, weights)
-        return weights - rate * moves, state, total + losses
+        return jax.tree.map(lambda w, move: w - rate * move, weights, moves), state, total + losses
 
     n_steps = (rows.n + B - 1) // B
     weights, state, total = jax.lax.fori_loop(0, n_steps, step, (learner.weights, learner.rule, jnp.zeros(E)))
-    parts = jax.vmap(lambda w: _parts(design.hidden_layers, w, len(rows.group)))(weights)
-    held = jax.vmap(partial(_loss, design, rows))(rows.held, parts, rows.judged)
+    held = jax.vmap(partial(_loss, design, rows))(rows.held, weights, rows.judged)
     active = learner.since < patience
     better = active & ((held < learner.best_loss) | ~jnp.any(rows.judged > 0))  # who holds out nothing keeps the last
     since = jnp.where(better, 0, learner.since + active)
-    best = jnp.where(better[:, None], weights, learner.best)
+    best = jax.vmap(lambda is_better, *both: jax.tree.map(partial(jnp.where, is_better), *both))(
+        better, weights, learner.best
+    )
     told = Learner(weights, state, best, jnp.where(better, held, learner.best_loss), since)
     return told, (total / n_steps, held)
 

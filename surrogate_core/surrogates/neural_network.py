@@ -28,6 +28,7 @@ from surrogate_core.surrogates.network import (
     Learner,
     Rows,
     begun,
+    best_weights,
     initial_weights,
     inputs,
     layers,
@@ -151,8 +152,9 @@ class NeuralSurrogate(Surrogate):
         losses = np.zeros((0, self.ensemble_size))
         if rows.z.any():
             rates = np.append(self.rates(limit), np.zeros(n_epochs - limit))
-            learner, losses = self.trained(begun(weights), prepared(rows, dataset.space.n_choices, held, N), key, rates)
-            weights = np.asarray(learner.best)
+            learner = begun(self.hidden_layers, weights, rows.F.shape[1])
+            learner, losses = self.trained(learner, prepared(rows, dataset.space.n_choices, held, N), key, rates)
+            weights = best_weights(learner)
         else:  # nothing to learn: exactly the one value there is
             weights = np.zeros_like(weights)
         told = {

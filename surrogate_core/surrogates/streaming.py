@@ -23,7 +23,7 @@ from surrogate_core.dataset import Dataset, values_of
 from surrogate_core.precision import float64
 from surrogate_core.space import GRADIENT, SearchSpace
 from surrogate_core.surrogates.base import FittedSurrogate
-from surrogate_core.surrogates.network import begun, initial_weights
+from surrogate_core.surrogates.network import begun, best_weights, initial_weights
 from surrogate_core.surrogates.neural_network import COMMON, MOST_HELD, NeuralSurrogate, prepared
 from surrogate_core.surrogates.support import BEST_ROWS, MOST_ROWS, bucket
 from surrogate_core.surrogates.training import Training, training
@@ -132,7 +132,8 @@ def fit_parquet(
     held_out = training(drawn.take(np.arange(V)), spec.transform, known.output)
 
     n_choices, N = rows.space.n_choices, bucket(size + SIDE_BY_SIDE + V)
-    learner = begun(initial_weights(known.F.shape[1], spec.hidden_layers, spec.ensemble_size, rng))
+    weights = initial_weights(known.F.shape[1], spec.hidden_layers, spec.ensemble_size, rng)
+    learner = begun(spec.hidden_layers, weights, known.F.shape[1])
     n_epochs = spec.epochs(n)
     rates = spec.rates(-(-n_epochs * n // size))
     patience = None if spec.patience is None else spec.patience * -(-n // size)
@@ -160,7 +161,7 @@ def fit_parquet(
         "held_out_loss": np.sqrt(losses).tolist(),
         "fallbacks": list(known.told),
     }
-    return spec.judged(rows.space, judged, held, np.asarray(learner.best), rng, diagnostics)
+    return spec.judged(rows.space, judged, held, best_weights(learner), rng, diagnostics)
 
 
 def _chunk(spec: NeuralSurrogate, d: int, memory_budget_mb: float) -> tuple[int, int]:
