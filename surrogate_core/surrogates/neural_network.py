@@ -285,7 +285,7 @@ class NeuralSurrogate(Surrogate):
         P, widths = sum((a + 1) * b for a, b in sizes), 1 + sum(a for a, _ in sizes)
         held = bucket(min(n_samples // (10 if n_samples >= COMMON else FOLDS), MOST_HELD))
         visits = self.epochs(N) * (n_samples + held) * (1 + 20 * (self.conservative_weight > 0))
-        memory = 160 + 8e-6 * E * (12 * P + 14 * held * widths + 4 * N)
+        memory = 200 + 8e-6 * E * (12 * P + 14 * held * widths + 4 * N)
         return Estimate(memory, 0.1 + 3.5e-10 * visits * E * P, once_s=3.0)
 
     def latent(self, state: NetworkState, u: Array) -> tuple[Array, Array]:
