@@ -191,7 +191,7 @@ class Dataset:
 
 
 def values_of(table: pa.Table, space: SearchSpace, target: str) -> dict[str, Any]:
-    """X, y, and gradients and noise if they are there, of a table whose columns have the names of `to_bytes`.
+    """X, y, and gradients and noise as far as they are there, of a table whose columns have the names of `to_bytes`.
 
     Args:
         table: of the rows.
@@ -199,18 +199,24 @@ def values_of(table: pa.Table, space: SearchSpace, target: str) -> dict[str, Any
         target: the column of y.
 
     Raises:
-        KeyError: there is no such column.
+        ValueError: there is no such column, or it does not hold numbers.
     """
 
-    def numbers(names: Sequence[str]) -> np.ndarray:
-        return np.column_stack([table[name].to_numpy() for name in names]).astype(float)
+    def numbers(name: str) -> np.ndarray:
+        if name not in table.column_names:
+            raise ValueError(f"{name}: expected a column of numbers, got none")
+        try:
+            return np.asarray(table[name].to_numpy().astype(float))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name}: expected a column of numbers, got {table[name].type}: {error}") from error
 
+    values = {"X": np.column_stack([numbers(name) for name in space.names]), "y": numbers(target)}
+    known, unknown = set(table.column_names), np.full(table.num_rows, np.nan)
     derivatives = [GRADIENT + name for name in space.names]
-    values = {"X": numbers(space.names), "y": numbers([target])[:, 0]}
-    if derivatives[0] in table.column_names:
-        values["gradients"] = numbers(derivatives)
-    if "noise" in table.column_names:
-        values["noise"] = numbers(["noise"])[:, 0]
+    if known & set(derivatives):
+        values["gradients"] = np.column_stack([numbers(name) if name in known else unknown for name in derivatives])
+    if "noise" in known:
+        values["noise"] = numbers("noise")
     return values
 
 

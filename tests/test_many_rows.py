@@ -72,6 +72,16 @@ def test_inducing_points_are_apart_and_hold_what_is_given() -> None:
     assert all_of_them.tolist() == list(range(300))
 
 
+def test_rows_that_lie_together_are_learned_by_the_roughest_kernel_too() -> None:
+    rng = np.random.default_rng(0)
+    for d, radius in ((1, 1e-3), (2, 1e-5), (5, 1e-7)):
+        X = np.vstack([rng.random((150, d)), 0.9 + radius * rng.standard_normal((200, d))])
+        data = Dataset(X, np.abs(X - 0.9).sum(axis=1), SearchSpace.from_bounds([(0, 1)] * d))
+        fitted = GPSurrogate(kernel="matern12", n_starts=1, max_exact=150, n_inducing=128).fit(data)
+        assert fitted.diagnostics["n_inducing"] <= 128
+        assert np.corrcoef(fitted.predict(X[:150]), data.y[:150])[0, 1] > 0.9
+
+
 def test_rows_in_parts_tell_what_they_tell_at_once() -> None:
     learned = training(rows(200, deviation=0.1), "standardize")
     Z = (learned.F / np.exp(THETA[learned.group]))[::5]
@@ -156,7 +166,7 @@ def test_threads_and_the_order_of_rows_change_no_bit(tmp_path: Any) -> None:
 def test_rows_beyond_3000_are_learned_by_inducing_points() -> None:
     X = sample("sobol", 4096, 3, seed=1)
     fitted = GPSurrogate(n_starts=2).fit(Dataset(X, wavy(X)))
-    assert fitted.diagnostics["n_inducing"] == 1024
+    assert 256 <= fitted.diagnostics["n_inducing"] <= 1024
     assert fitted.diagnostics["accuracy"]["exact_rows"] == 3000
     at = sample("sobol", 512, 3, seed=2)
     assert np.sqrt(np.mean((fitted.predict(at) - wavy(at)) ** 2)) < 1e-3

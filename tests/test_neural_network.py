@@ -160,6 +160,13 @@ def test_threads_change_no_bit() -> None:
     assert together == [alone, alone]
 
 
+def test_a_fit_goes_on_from_equal_values_as_from_none() -> None:
+    data = rows(32)
+    flat = NeuralSurrogate(**SMALL).fit(Dataset(data.X[:3], np.ones(3), CUBE))
+    new, after = (NeuralSurrogate(**SMALL).fit(data, None, start) for start in (None, flat))
+    assert new.state.weights.tolist() == after.state.weights.tolist()
+
+
 def test_a_fit_that_goes_on_takes_fewer_epochs() -> None:
     spec = NeuralSurrogate(**SMALL)
     before = spec.fit(rows(32))
@@ -182,8 +189,8 @@ def test_a_fit_that_goes_on_takes_fewer_epochs() -> None:
         ({"patience": 0}, "patience: expected an integer >= 1, got 0"),
         ({"learning_rate": 0.0}, "learning_rate: expected a number from 1e-06 to 1, got 0.0"),
         ({"dropout_rate": 1.0}, "dropout_rate: expected a number from 0 to 0.9, got 1.0"),
-        ({"weight_decay": -1.0}, "weight_decay: expected a number >= 0, got -1.0"),
-        ({"conservative_weight": -0.5}, "conservative_weight: expected a number >= 0, got -0.5"),
+        ({"weight_decay": -1.0}, r"weight_decay: expected a number from 0 to 1e\+06, got -1.0"),
+        ({"conservative_weight": -0.5}, r"conservative_weight: expected a number from 0 to 1e\+06, got -0.5"),
         ({"transform": "auto"}, "transform: expected one of standardize, log, yeo_johnson, got 'auto'"),
     ],
 )

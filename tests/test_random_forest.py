@@ -97,6 +97,12 @@ def test_the_intervals_hold_what_was_not_seen() -> None:
     assert 0.88 <= np.mean(covered) <= 0.99
 
 
+def test_all_variables_are_1_of_their_share() -> None:
+    data = Dataset(X := sample("sobol", 32, 3, seed=0), X.sum(axis=1))
+    one, whole = (RandomForestSurrogate(max_features=share).fit(data).predict(X) for share in (1.0, 1))
+    assert one.tolist() == whole.tolist()
+
+
 def test_noise_that_is_given_is_heeded() -> None:
     rng = np.random.default_rng(0)
     X = np.repeat(rng.random((40, 1)), 2, axis=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +49,19 @@ def test_every_row_is_read_once_in_each_pass_and_in_another_order(tmp_path: Path
     orders = []
     for rng in (None, np.random.default_rng(0), np.random.default_rng(1)):
         numbers, parts = zip(*file.chunks(700, 3, rng), strict=True)
-        assert max(map(len, numbers)) <= 702
+        assert max(map(len, numbers)) <= 700
         at, X = np.concatenate(numbers), np.concatenate([part.X for part in parts])
         assert sorted(at) == list(range(3200))
         assert X.tolist() == data.X[at].tolist()
         orders.append(at.tolist())
     assert orders[0] != orders[1] != orders[2]
+
+
+def test_a_chunk_has_its_rows_however_small_row_groups_are(tmp_path: Path) -> None:
+    file = ParquetRows.of(written(rows(3200), tmp_path / "rows.parquet", 20), None, "objective")
+    sizes = [len(numbers) for numbers, _ in file.chunks(700, 3, np.random.default_rng(0))]
+    assert len(sizes) == 5
+    assert min(sizes[:-1]) > 680
 
 
 def test_it_learns_as_a_fit_in_memory_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,14 +87,37 @@ def test_failed_rows_are_not_learned_and_noise_and_derivatives_are(
 ) -> None:
     small_chunks(monkeypatch)
     whole = rows(1500)
-    y = np.where(np.arange(1500) % 5, whole.y, np.nan)
+    is_noisy = np.arange(1500) % 2 > 0
+    y = whole.y + 0.5 * is_noisy * np.random.default_rng(1).standard_normal(1500)
+    y = np.where(np.arange(1500) % 5, y, np.nan)
     slopes = np.column_stack([3 * np.cos(3 * whole.X[:, 0]), 2 * whole.X[:, 1], np.full(1500, np.nan)])
-    data = Dataset(whole.X, y, SPACE, gradients=slopes, noise=np.full(1500, 0.01))
-    few = NeuralSurrogate(hidden_layers=(16, 16), ensemble_size=2, n_epochs=2)
-    fitted = few.fit_parquet(written(data, tmp_path / "rows.parquet"))
-    assert fitted.diagnostics["n_rows"] == 1200
-    bare = few.fit_parquet(written(Dataset(whole.X, y, SPACE), tmp_path / "bare.parquet"))
-    assert not np.array_equal(fitted.state.weights, bare.state.weights)
+    given: dict[str, dict[str, Any]] = {
+        "nothing": {},
+        "noise": {"noise": np.where(is_noisy, 0.5, 0.01)},
+        "derivatives": {"gradients": slopes},
+    }
+    few = NeuralSurrogate(hidden_layers=(16, 16), ensemble_size=2, n_epochs=40)
+    at, error = SPACE.decode(np.random.default_rng(9).random((256, 3))), {}
+    for name, more in given.items():
+        fitted = few.fit_parquet(written(Dataset(whole.X, y, SPACE, **more), tmp_path / f"{name}.parquet"))
+        assert fitted.diagnostics["n_rows"] == 1200
+        error[name] = float(np.sqrt(np.mean((fitted.predict(at) - wavy(at)) ** 2)))
+    assert error["noise"] < 0.7 * error["nothing"]
+    assert error["derivatives"] < 0.7 * error["nothing"]
+
+
+def test_some_derivatives_may_be_missing(tmp_path: Path) -> None:
+    data = rows(40, gradients=np.ones((40, 3)))
+    table = pq.read_table(pa.BufferReader(data.to_bytes())).drop_columns(["gradient.y"])
+    pq.write_table(table, tmp_path / "rows.parquet")
+    ((_, read),) = ParquetRows.of(tmp_path / "rows.parquet", None, "objective").chunks(40, 3)
+    assert read.gradients is not None
+    assert np.isnan(read.gradients).all(axis=0).tolist() == [False, True, False]
+
+
+def test_equal_values_are_predicted_exactly(tmp_path: Path) -> None:
+    data = Dataset(rows(1200).X, np.full(1200, 7e6), SPACE)
+    assert set(SMALL.fit_parquet(written(data, tmp_path / "rows.parquet")).predict(data.X[:5])) == {7e6}
 
 
 def test_a_key_fixes_every_bit_and_patience_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,8 +147,23 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     path = written(rows(900), tmp_path / "rows.parquet")
     with pytest.raises(ValueError, match=r"^path: expected 1000 ok rows or more in .*, got 900; fit takes as few$"):
         SMALL.fit_parquet(path)
-    with pytest.raises(ValueError, match=r"^memory_budget_mb: expected \d+ or more, got 20$"):
-        SMALL.fit_parquet(path, memory_budget_mb=20)
+    for budget in (20, float("nan"), "512"):
+        with pytest.raises(ValueError, match=rf"^memory_budget_mb: expected a number of \d+ or more, got {budget!r}$"):
+            SMALL.fit_parquet(path, memory_budget_mb=budget)  # type: ignore[arg-type]
+    table, to = pq.read_table(path), tmp_path / "poor.parquet"
+    for poor, message in (
+        (table.set_column(0, "x", pa.array(["?"] * 900)), r"^x: expected a column of numbers, got string: "),
+        (table.append_column("y", table["y"]), r"^path: expected each column once in .*, got y several times$"),
+        (table.slice(0, 0), r"got 0; fit takes as few$"),
+    ):
+        pq.write_table(poor, to)
+        with pytest.raises(ValueError, match=message):
+            SMALL.fit_parquet(to, space=SPACE)
+    whole = rows(1200)
+    below = Dataset(whole.X, np.where(np.arange(1200) == 7, -1.0, np.exp(whole.y)), SPACE)
+    for k in range(2):  # whether it is held out or not
+        with pytest.raises(ValueError, match=r"^transform: expected values .*, got -1"):
+            replace(SMALL, transform="log").fit_parquet(written(below, to), key=jax.random.key(k))
     (tmp_path / "text.parquet").write_text("no table")
     for name in ("text", "nowhere"):
         with pytest.raises(ValueError, match=rf"^path: expected a parquet file, got .*{name}\.parquet: "):

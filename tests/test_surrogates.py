@@ -369,7 +369,7 @@ DEGENERATE = {
     "y constant up to rounding": (sample("sobol", 8, 2, seed=0), 3.0 + 4e-16 * np.arange(8)),
     "a constant column": ([[0.1, 0.5], [0.4, 0.5], [0.9, 0.5]], [1.0, 2.0, 4.0]),
     "an outlier": (sample("sobol", 8, 2, seed=0), [1.0] * 7 + [1e8]),
-    "tiny values": (sample("sobol", 8, 2, seed=0), 1e-9 * (1 + np.arange(8))),
+    "tiny values": (sample("sobol", 8, 2, seed=0), 1e-200 * (1 + np.arange(8))),
     "corners": ([[0, 0], [0, 1], [1, 0], [1, 1]], [1.0, 2.0, 3.0, 5.0]),
 }
 
@@ -382,6 +382,24 @@ def test_what_a_fit_takes_is_estimated_and_grows_with_the_rows(spec: Surrogate) 
         assert (np.diff(part) >= 0).all()
     assert told[0].memory_mb > 10
     assert 0 < told[0].seconds < told[-1].seconds
+
+
+@contract
+def test_values_whose_squares_overflow_are_refused(spec: Surrogate) -> None:
+    with pytest.raises(ValueError, match=r"^fit: expected values no larger than 1e\+100, got 2e\+200$"):
+        spec.fit(Dataset(sample("sobol", 6, 2, seed=0), [1e200, 1.0, 2.0, 1.5, 2e200, 1.0], CUBE))
+
+
+@pytest.mark.parametrize("spec", [spec for spec in CONTRACT if spec.transform in ("standardize", "log")], ids=str)
+def test_the_derivatives_of_an_outlier_are_not_learned(spec: Surrogate) -> None:
+    U = sample("sobol", 12, 2, seed=0)
+    y, G = smooth(U), np.ones((12, 2))
+    y[4], G[4] = 1e90, 1e90
+    fits = [spec.fit(Dataset(U, y, CUBE, gradients=G))]
+    G[4] = np.nan
+    fits.append(spec.fit(Dataset(U, y, CUBE, gradients=G)))
+    once, again = (fitted.predict(U) for fitted in fits)
+    assert once.tolist() == again.tolist()
 
 
 @contract

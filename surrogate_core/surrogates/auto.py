@@ -29,7 +29,7 @@ class AutoSurrogate(Surrogate):
 
     Args:
         transform: of the candidates; "auto" tries several.
-        budget: of all comparisons, in the seconds of `Surrogate.estimate`.
+        budget: of all comparisons, in the seconds of `Surrogate.estimate`; within none, nothing is compared.
         memory_budget_mb: of the fit to all rows; dearer candidates are left out.
         folds: in which rows are left out.
 
@@ -55,7 +55,8 @@ class AutoSurrogate(Surrogate):
         n = dataset.ok.n_samples
         told = start.diagnostics.get("auto", {}) if start is not None and start.asked == self else {}
         if start is not None and n <= GROWN * told.get("n_rows", 0):
-            fitted = start.spec.fit(dataset, key, start)
+            before = FittedSurrogate(start.spec, start.space, start.state, start.diagnostics)
+            fitted = start.spec.fit(dataset, key, before)
         else:
             chosen, told = self._chosen(dataset, key)
             fitted = chosen.fit(dataset, key)
@@ -74,9 +75,9 @@ class AutoSurrogate(Surrogate):
         others = [kind(transform=one) for one in transforms for kind in (NeuralSurrogate, RandomForestSurrogate)]
         return [*gaussian, *others, HybridSurrogate(transform=transforms[0])]
 
-    def estimate(self, n_samples: int, n_dims: int) -> Estimate:
+    def estimate(self, n_samples: int, n_dims: int, derivatives: bool = False) -> Estimate:
         """The greatest of what may be chosen."""
-        parts = [one.estimate(n_samples, n_dims) for one in self.candidates(np.zeros(1))]
+        parts = [one.estimate(n_samples, n_dims, derivatives) for one in self.candidates(np.zeros(1))]
         memory = min(self.memory_budget_mb, max(one.memory_mb for one in parts))
         return Estimate(memory, self.budget + max(one.seconds for one in parts), max(one.once_s for one in parts))
 
@@ -87,29 +88,32 @@ class AutoSurrogate(Surrogate):
         from surrogate_core.validation.cross_validation import cross_validate  # which knows surrogates
 
         rows = dataset.ok.in_order
-        n, d = rows.n_samples, rows.n_dims
+        n, d, derivatives = rows.n_samples, rows.n_dims, rows.gradients is not None
         if n < LEAST:
             return self.candidates(np.zeros(1))[0], {"n_rows": n, "candidates": [], "left_out": []}
         candidates = self.candidates(rows.y)
-        left_out = [one for one in candidates if one.estimate(n, d).memory_mb > self.memory_budget_mb]
+        left_out = [one for one in candidates if one.estimate(n, d, derivatives).memory_mb > self.memory_budget_mb]
         compared = [one for one in candidates if one not in left_out]
         if not compared:
-            least = min(one.estimate(n, d).memory_mb for one in candidates)
+            least = min(one.estimate(n, d, derivatives).memory_mb for one in candidates)
             raise ValueError(
                 f"memory_budget_mb: expected {least:.0f} or more for {n} rows, got {self.memory_budget_mb:g}"
             )
 
         def cost(spec: Surrogate, m: int) -> float:
-            estimate = spec.estimate(m - m // self.folds, d)
-            return self.folds * estimate.seconds + estimate.once_s
+            K = min(self.folds, m)
+            estimate = spec.estimate(m - m // K, d, derivatives)
+            return K * estimate.seconds + estimate.once_s
 
-        m = n
+        m, first = n, compared[0]
         while sum(cost(one, m) for one in compared) > self.budget and m > FEWEST:
             m = max(FEWEST, m // 2)
         while sum(cost(one, m) for one in compared) > self.budget and len(compared) > 1:
             dearest = max(compared, key=lambda one: cost(one, m))
             compared.remove(dearest)
             left_out.append(dearest)
+        if len(compared) == 1:  # nothing is compared
+            return first, {"n_rows": n, "candidates": [], "left_out": [str(one) for one in candidates]}
         seed = np.asarray(jax.random.key_data(key))
         some = rows.take(np.sort(np.random.default_rng(seed).permutation(n)[:m]))
         table: list[dict[str, Any]] = []
@@ -150,7 +154,7 @@ def select_surrogate(n_samples: int, n_dims: int, memory_budget_mb: float) -> Ch
         ValueError: a number is not positive, or nothing fits in the budget.
     """
     for name, value in (("n_samples", n_samples), ("n_dims", n_dims), ("memory_budget_mb", memory_budget_mb)):
-        if not value > 0:
+        if not isinstance(value, int | float | np.number) or not value > 0:
             raise ValueError(f"{name}: expected a number above 0, got {value!r}")
     estimates = {}
     for spec in PREFERRED:

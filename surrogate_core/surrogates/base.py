@@ -65,8 +65,8 @@ class Surrogate(ABC):
         """
 
     @abstractmethod
-    def estimate(self, n_samples: int, n_dims: int) -> Estimate:
-        """What a fit to so many rows of so many variables takes; memory within a factor of 2."""
+    def estimate(self, n_samples: int, n_dims: int, derivatives: bool = False) -> Estimate:
+        """What a fit to so many rows of so many variables, or derivatives too, takes; memory within a factor of 2."""
 
     @abstractmethod
     def latent(self, state: Any, u: Array) -> tuple[Array, Array]:

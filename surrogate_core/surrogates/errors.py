@@ -17,8 +17,9 @@ from scipy.optimize import minimize
 from surrogate_core.surrogates.output import AnyArray
 
 NOISE = 1e-3  # the prior's median of e; z has variance 1
+STARTS = (NOISE, 0.05, 0.5)  # of e: what is noise, and what is not known, may be told apart in several ways
 LEAST, MOST = 1e-10, 1e4  # of c and e
-VAGUE = 2.0  # standard deviation of the prior, of the logarithms
+VAGUE, VAGUER = 2.0, 4.0  # standard deviations of the prior, of the logarithms of c and e
 WIDEST = 9.0  # v far from all data: z has variance 1
 FLOOR = 1e-12  # of v, so that its root has a derivative
 
@@ -34,20 +35,23 @@ def learned_errors(r: np.ndarray, S: np.ndarray, weight: np.ndarray, prior: np.n
 
     The objective is -2 log of the posterior: normal errors, log-normal priors.
     """
-    start = np.log(np.append(prior, NOISE))
+    median = np.log(np.append(prior, NOISE))
+    width = np.append(np.full(len(prior), VAGUE), VAGUER)
     T = np.column_stack([S, 1 / weight])
 
     def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
         parts = T * np.exp(theta)
-        off = (theta - start) / VAGUE
+        off = (theta - median) / width
         v = variance(S, np.exp(theta[:-1])) + parts[:, -1]
         by_v = (1 - r**2 / v) / v
         parts[:, :-1] /= (1 + parts[:, :-1].sum(axis=1, keepdims=True) / WIDEST) ** 2
-        return float(np.sum(np.log(v) + r**2 / v) + off @ off), parts.T @ by_v + 2 * off / VAGUE
+        return float(np.sum(np.log(v) + r**2 / v) + off @ off), parts.T @ by_v + 2 * off / width
 
-    bounds = [(np.log(LEAST), np.log(MOST))] * len(start)
-    found = np.exp(minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x)
-    return found[:-1], float(found[-1])
+    bounds = [(np.log(LEAST), np.log(MOST))] * len(median)
+    starts = [np.append(median[:-1], np.log(e)) for e in STARTS]
+    ends = [minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds) for start in starts]
+    *c, e = np.exp(min(ends, key=lambda end: end.fun).x)
+    return np.array(c), float(e)
 
 
 def variance(S: AnyArray, c: AnyArray) -> AnyArray:

@@ -174,8 +174,10 @@ class GPSurrogate(Surrogate):
         of_rows = left_out_rows if state.a.ndim == 1 else left_out_places
         return Predictive(transform, state.output, *of_rows(rows, state.a[:n], state.L_inverse, state.s[:n]))
 
-    def estimate(self, n_samples: int, n_dims: int) -> Estimate:
+    def estimate(self, n_samples: int, n_dims: int, derivatives: bool = False) -> Estimate:
         n = min(n_samples, self.max_exact)
+        if derivatives and n_samples <= self.max_exact and n * (1 + n_dims) <= MAX_DERIVATIVES:
+            n *= 1 + n_dims
         tried = (1 + 2 * (self.transform == "auto")) * (1 + 4 * (self.kernel == "auto"))
         few, many = min(n, LARGE), n if n > LARGE else 0
         memory = 35 + (90 + 4.6e-5 * many**2 if many else 4e-4 * min(few, 800) ** 2)

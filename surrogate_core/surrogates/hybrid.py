@@ -113,8 +113,8 @@ class HybridSurrogate(Surrogate):
         }
         return FittedSurrogate(kept, dataset.space, state, diagnostics, self)
 
-    def estimate(self, n_samples: int, n_dims: int) -> Estimate:
-        parts = [member.estimate(n_samples, n_dims) for member in self.members]
+    def estimate(self, n_samples: int, n_dims: int, derivatives: bool = False) -> Estimate:
+        parts = [member.estimate(n_samples, n_dims, derivatives) for member in self.members]
         memory, seconds, once = (sum(part) for part in zip(*parts, strict=True))
         return Estimate(0.6 * memory, (self.folds + 1) * seconds, once)
 
@@ -137,7 +137,9 @@ class HybridSurrogate(Surrogate):
         dataset = dataset.in_order
         rows, ok = training(dataset, self.transform), dataset.ok
         slope = np.exp(log_slope(self.transform, rows.output, ok.y))
-        gradients = None if ok.gradients is None else ok.gradients * slope[:, None]
+        gradients = None
+        if ok.gradients is not None and rows.slopes is not None:
+            gradients = np.where(np.isfinite(rows.slopes[rows.place]), ok.gradients * slope[:, None], np.nan)
         known = rows.known[rows.place]
         noise = None if np.isnan(known).all() else np.sqrt(known)
         return rows, Dataset(ok.X, rows.each, ok.space, gradients=gradients, noise=noise), list(rows.told)
@@ -208,7 +210,7 @@ def _member(given: Any) -> Surrogate:
     config = {"kind": given} if isinstance(given, str) else given
     if isinstance(config, Mapping):
         kind, values = config.get("kind"), {name: value for name, value in config.items() if name != "kind"}
-        if kind not in MEMBERS:
+        if kind not in list(MEMBERS):
             raise ValueError(f"members: expected a kind of {', '.join(MEMBERS)}, got {kind!r}")
         try:
             given = MEMBERS[kind](**values)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ Sources: Titsias (2009), AISTATS, PMLR 5, 567, eqs. 9 and 10; that the points ar
 is from Burt, Rasmussen & van der Wilk (2020), JMLR 21(131), section 4.2, here some at a time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ from surrogate_core.surrogates.likelihood import BLOCK, inverse_factor, noise_of
 from surrogate_core.surrogates.training import Training
 
 NUGGET = 1e-9  # part of s2 on Kuu's diagonal
+ROUGH = 1e-5  # of matern12, whose k is rounded as the root of r2 is
 SHARE = 2048  # rows of which covariances are held at once, by each thread
 PART = 8192  # rows of a thread, however many threads there are
 CHOSEN_AT_ONCE, AMONG = 32, 128  # points, of so many that are drawn
@@ -40,13 +41,13 @@ class SparsePosterior(NamedTuple):
 def inducing_points(
     kernel: str, theta: np.ndarray, rows: Training, M: int, first: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
-    """Which rows stand for all, (M,) in ascending order.
+    """Which rows stand for all, in ascending order.
 
     Args:
         kernel: of the process.
         theta: (d + 2,).
         rows: to choose from.
-        M: how many; of fewer rows, all.
+        M: how many; fewer where these leave nothing open, and all where there are no more.
         first: some that are chosen in any case.
         generator: draws those that are compared, by what the points so far leave open.
     """
@@ -54,32 +55,33 @@ def inducing_points(
     n = len(F)
     if n <= M:
         return np.arange(n)
+    nugget = ROUGH if kernel == "matern12" else NUGGET
     chosen, done = first[:M], 0
     left_open, W = np.ones(n), np.zeros((M, n))
     with blas_threads(M):
         while True:
             new = chosen[done:]
-            G = covariances(kernel, F[new], F)[0] - W[:done, new].T @ W[:done]
+            G = covariances(kernel, F[new], F) - W[:done, new].T @ W[:done]
             own = G[:, new]
-            own.flat[:: len(new) + 1] += NUGGET
-            W[done : len(chosen)] = np.linalg.solve(np.linalg.cholesky(own), G)
-            left_open = np.maximum(left_open - np.sum(W[done : len(chosen)] ** 2, axis=0), NUGGET)
+            own.flat[:: len(new) + 1] += nugget
+            W[done : len(chosen)] = inverse_factor(own, 1.0)[0] @ G
+            left_open = np.maximum(left_open - np.sum(W[done : len(chosen)] ** 2, axis=0), nugget)
             left_open[chosen] = 0.0
             done = len(chosen)
-            if done == M:
+            if done == M or left_open.max() <= nugget:
                 return np.sort(chosen)
             drawn = generator.choice(n, min(AMONG, n - done), replace=False, p=left_open / left_open.sum())
-            C = covariances(kernel, F[drawn], F[drawn])[0] - W[:done, drawn].T @ W[:done, drawn]
-            chosen = np.append(chosen, drawn[_most_open(C, min(CHOSEN_AT_ONCE, M - done, len(drawn)))])
+            C = covariances(kernel, F[drawn], F[drawn]) - W[:done, drawn].T @ W[:done, drawn]
+            chosen = np.append(chosen, drawn[_most_open(C, min(CHOSEN_AT_ONCE, M - done, len(drawn)), nugget)])
 
 
-def _most_open(C: np.ndarray, n: int) -> list[int]:
+def _most_open(C: np.ndarray, n: int, nugget: float) -> list[int]:
     """n in turn that have the greatest variance given those before, of a covariance: pivots of its Cholesky factor."""
     C, pivots = C.copy(), []
     for _ in range(n):
         p = int(np.argmax(C.diagonal()))
         pivots.append(p)
-        C -= np.outer(C[p], C[p]) / max(C[p, p], NUGGET)
+        C -= np.outer(C[p], C[p]) / max(C[p, p], nugget)
         C[p, p] = -np.inf
     return pivots
 
@@ -101,7 +103,7 @@ def lower_bound(kernel: str, theta: np.ndarray, rows: Training, points: np.ndarr
         return -np.inf, np.zeros_like(theta)
 
     def first(part: slice) -> tuple[np.ndarray, ...]:
-        K, H = (s2 * one * root[part] for one in covariances(kernel, Z, F[part]))
+        K, H = (s2 * one * root[part] for one in with_slopes(kernel, Z, F[part]))
         A = L_inverse @ K
         return K, H, A, A @ A.T, A @ y[part]
 
@@ -119,7 +121,7 @@ def lower_bound(kernel: str, theta: np.ndarray, rows: Training, points: np.ndarr
         c = S @ Ay
         rest = np.eye(len(Z)) - S
         T, a = L_inverse.T @ rest, L_inverse.T @ c
-        G = s2 * covariances(kernel, Z, Z)[1] * (T @ L_inverse - np.outer(a, a) - L_inverse.T @ AA @ L_inverse)
+        G = s2 * with_slopes(kernel, Z, Z)[1] * (T @ L_inverse - np.outer(a, a) - L_inverse.T @ AA @ L_inverse)
         by_Z = G.sum(axis=1) @ Z**2 - np.sum(Z * (G @ Z), axis=0)
 
     def second(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -160,7 +162,7 @@ def triangle(kernel: str, theta: np.ndarray, rows: Training, Z: np.ndarray, L_in
     def of_part(part: slice) -> np.ndarray:
         found = np.zeros((0, len(Z) + 1))
         for share in _shares(len(rows.z), SHARE, part):
-            K = s2 * root[share, None] * covariances(kernel, rows.F[share] / l, Z)[0]
+            K = s2 * root[share, None] * covariances(kernel, rows.F[share] / l, Z)
             new = np.column_stack([K @ L_inverse.T, root[share] * rows.z[share]])
             found = _triangular(np.concatenate([found, new]))
         return found
@@ -189,7 +191,7 @@ def factor_of(kernel: str, theta: np.ndarray, Z: np.ndarray) -> tuple[np.ndarray
     """
     s2 = np.exp(theta[-2])
     with blas_threads(len(Z)):
-        K = s2 * covariances(kernel, Z, Z)[0]
+        K = s2 * covariances(kernel, Z, Z)
         K.flat[:: len(Z) + 1] += NUGGET * s2
         return inverse_factor(K, s2)
 
@@ -200,7 +202,7 @@ def predicted(
     """m and v of z, (n,), at scaled features (n, D)."""
     s2 = np.exp(theta[-2])
     with blas_threads(len(Z)):
-        K = s2 * covariances(kernel, F, Z)[0]
+        K = s2 * covariances(kernel, F, Z)
         return K @ seen.a, np.maximum(s2 - np.sum((K @ seen.R.T) ** 2, axis=1), 1e-12 * s2)
 
 
@@ -214,15 +216,29 @@ def _shares(n: int, size: int = SHARE, within: slice | None = None) -> list[slic
     return [slice(i, min(i + size, end)) for i in range(first, end, size)]
 
 
-def covariances(kernel: str, A: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """k and h between rows of scaled features, (len(A), len(B)), a block at a time."""
+def covariances(kernel: str, A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """k between rows of scaled features, (len(A), len(B))."""
+    K = np.empty((len(A), len(B)))
+    for part, r2 in _squares(A, B):
+        K[part] = KERNELS[kernel][0](np, r2)[0]
+    return K
+
+
+def with_slopes(kernel: str, A: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """k and h, as `covariances`."""
     K, H = np.empty((len(A), len(B))), np.empty((len(A), len(B)))
-    pair, squares = KERNELS[kernel][0], np.einsum("ij,ij->i", B, B)
+    for part, r2 in _squares(A, B):
+        K[part], H[part] = KERNELS[kernel][0](np, r2)
+    return K, H
+
+
+def _squares(A: np.ndarray, B: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Squares of distances from some of A at a time."""
+    squares = np.einsum("ij,ij->i", B, B)
     for i in range(0, len(A), BLOCK):
         block = A[i : i + BLOCK]
         r2 = block @ B.T
         r2 *= -2.0
         r2 += np.einsum("ij,ij->i", block, block)[:, None]
         r2 += squares
-        K[i : i + BLOCK], H[i : i + BLOCK] = pair(np, np.maximum(r2, 0.0, out=r2))
-    return K, H
+        yield slice(i, i + BLOCK), np.maximum(r2, 0.0, out=r2)

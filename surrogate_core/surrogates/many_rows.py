@@ -90,7 +90,7 @@ def fit_many_rows(
 
     found = search(kernel, exactly, of, given, n_starts, max_iterations, generator)
     followed, bound = _followed(kernel, some, of, found.modes[0], first, min(n_inducing, FOLLOWED), generator)
-    told: dict[str, Any] = {"n_inducing": min(n_inducing, len(candidates)), "negative_bound": bound}
+    told: dict[str, Any] = {"negative_bound": bound}
     theta, chosen_by = followed, "bound"
     if len(held) >= ENOUGH:
         densities = {}
@@ -112,7 +112,7 @@ def fit_many_rows(
         }
         if np.isnan(rows.known).all():
             calibration, noise, _ = _off(rows, held, m, v)
-    told |= {"hyperparameters_by": chosen_by, "jitter": fit.jitter, "noise": noise}
+    told |= {"n_inducing": len(points), "hyperparameters_by": chosen_by, "jitter": fit.jitter, "noise": noise}
     far = cKDTree(fit.F[points]).query(np.delete(fit.F, points, axis=0))[0]
     edge = float(np.quantile(far, EDGE)) if len(far) else edge_of(fit.F)
     return found, ManyRows(theta, points, fit.seen(*triangles), calibration, noise, edge, told)
@@ -152,7 +152,7 @@ def _compared(
     some, l = rows.take(learned), np.exp(theta[rows.group])
     a = factorize(kernel, theta, some).a
     with blas_threads(len(learned)):
-        exact = covariances(kernel, rows.F[held] / l, some.F / l)[0] @ a * np.exp(theta[-2])
+        exact = covariances(kernel, rows.F[held] / l, some.F / l) @ a * np.exp(theta[-2])
     m, _ = fit.at(held, fit.seen(fit.told_by(learned)))
     return {
         "exact_rows": len(learned),

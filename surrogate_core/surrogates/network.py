@@ -1,8 +1,8 @@
-"""Training of an ensemble of multilayer perceptrons: all members in one `vmap`, all epochs in one `scan`.
+"""Training of an ensemble of multilayer perceptrons: its members in one `vmap`, all epochs in one `scan`.
 
-Members see the same batches; they differ in their first weights, in the rows that each holds out, and in their dropout.
-Each keeps the weights at which its own held-out rows were predicted best, and has ended when these have not been
-predicted better for a while.
+Members that are trained together see the same batches; they differ in their first weights, in the rows that each holds
+out, and in their dropout. Each keeps the weights at which the values of its own held-out rows were predicted best, and
+has ended when these have not been predicted better for a while.
 
 Notation: E: members; N: rows, padded to a bucket; M: features; P: parameters of a member, one flat vector, or its
 parts: W and b of each layer; f: a member's output; x: (M,) features; u: (d,) the unit-cube point; g: (d,) known
@@ -143,30 +143,29 @@ def inputs(features: AnyArray) -> AnyArray:
 @partial(jax.jit, static_argnums=0)
 def train(
     design: Design, learner: Learner, rows: Rows, key: Array, rates: Array, patience: Array
-) -> tuple[Learner, Array, Array]:
+) -> tuple[Learner, Array]:
     """Epochs as many as rates, of which one whose rate is 0 is left out.
 
     Returns:
-        The ensemble, and (epochs, E) losses of the rows learned and of those held out, NaN where nothing was done.
+        The ensemble, and (epochs, E) mean squared errors of the rows held out, NaN where nothing was done.
     """
 
-    def epoch(learner: Learner, now: tuple[Array, Array]) -> tuple[Learner, tuple[Array, Array]]:
+    def epoch(learner: Learner, now: tuple[Array, Array]) -> tuple[Learner, Array]:
         number, rate = now
         is_on = (rate > 0) & jnp.any(learner.since < patience)
         nothing = jnp.full(len(learner.since), jnp.nan)
         return jax.lax.cond(
             is_on,
             lambda: _epoch(design, learner, rows, jax.random.fold_in(key, number), rate, patience),
-            lambda: (learner, (nothing, nothing)),
+            lambda: (learner, nothing),
         )
 
-    learner, (learned, held) = jax.lax.scan(epoch, learner, (jnp.arange(len(rates)), rates))
-    return learner, learned, held
+    return jax.lax.scan(epoch, learner, (jnp.arange(len(rates)), rates))
 
 
 def _epoch(
     design: Design, learner: Learner, rows: Rows, key: Array, rate: Array, patience: Array
-) -> tuple[Learner, tuple[Array, Array]]:
+) -> tuple[Learner, Array]:
     B, N, E = design.batch_size, len(rows.z), len(learner.since)
     shuffle, dropout = jax.random.split(key)
     # The rows in a new order, then the padding.
@@ -174,21 +173,20 @@ def _epoch(
     order = jnp.concatenate([order, jnp.full(-N % B, N - 1)])
     rule = _rule(design.weight_decay)
 
-    def step(i: Array, carried: tuple[Any, Any, Array]) -> tuple[Any, Any, Array]:
-        weights, state, total = carried
+    def step(i: Array, carried: tuple[Any, Any]) -> tuple[Any, Any]:
+        weights, state = carried
         batch = jax.lax.dynamic_slice(order, (i * B,), (B,))
         real = (i * B + jnp.arange(B) < rows.n) * rows.train[:, batch]
         keys = jax.random.split(jax.random.fold_in(dropout, i), E) if design.dropout_rate else None
-        loss = jax.value_and_grad(partial(_loss, design, rows), argnums=1)
-        losses, slopes = jax.vmap(loss, in_axes=(None, 0, 0, 0 if design.dropout_rate else None))(
-            batch, weights, real, keys
-        )
+        slope = jax.grad(partial(_loss, design, rows), argnums=1)
+        slopes = jax.vmap(slope, in_axes=(None, 0, 0, 0 if design.dropout_rate else None))(batch, weights, real, keys)
         moves, state = jax.vmap(rule.update)(slopes, state, weights)
-        return jax.tree.map(lambda w, move: w - rate * move, weights, moves), state, total + losses
+        return jax.tree.map(lambda w, move: w - rate * move, weights, moves), state
 
     n_steps = (rows.n + B - 1) // B
-    weights, state, total = jax.lax.fori_loop(0, n_steps, step, (learner.weights, learner.rule, jnp.zeros(E)))
-    held = jax.vmap(partial(_loss, design, rows))(rows.held, weights, rows.judged)
+    weights, state = jax.lax.fori_loop(0, n_steps, step, (learner.weights, learner.rule))
+    judge = partial(_loss, design._replace(conservative_weight=0.0), rows._replace(slopes=None))
+    held = jax.vmap(judge)(rows.held, weights, rows.judged)
     active = learner.since < patience
     better = active & ((held < learner.best_loss) | ~jnp.any(rows.judged > 0))  # who holds out nothing keeps the last
     since = jnp.where(better, 0, learner.since + active)
@@ -196,7 +194,7 @@ def _epoch(
         better, weights, learner.best
     )
     told = Learner(weights, state, best, jnp.where(better, held, learner.best_loss), since)
-    return told, (total / n_steps, held)
+    return told, held
 
 
 def _loss(design: Design, rows: Rows, batch: Array, parts: Any, share: Array, key: Array | None = None) -> Array:

@@ -122,12 +122,13 @@ class NeuralSurrogate(Surrogate):
     def __post_init__(self) -> None:
         self._check_transform(auto=False)
         layers = self.hidden_layers
-        if isinstance(layers, list | np.ndarray):
-            object.__setattr__(self, "hidden_layers", layers := tuple(layers))
+        if isinstance(layers, list | tuple | np.ndarray):
+            layers = tuple(w.item() if isinstance(w, np.integer) else w for w in layers)
+            object.__setattr__(self, "hidden_layers", layers)
         if not isinstance(layers, tuple) or not layers or not all(type(w) is int and 1 <= w <= 4096 for w in layers):
             raise ValueError(f"hidden_layers: expected integers from 1 to 4096, at least one, got {layers!r}")
         for name, known in (("activation", ACTIVATIONS), ("schedule", SCHEDULES)):
-            if getattr(self, name) not in known:
+            if getattr(self, name) not in list(known):
                 raise ValueError(f"{name}: expected one of {', '.join(sorted(known))}, got {getattr(self, name)!r}")
         for name in ("n_epochs", "batch_size", "patience"):
             if getattr(self, name) is not None:
@@ -136,7 +137,7 @@ class NeuralSurrogate(Surrogate):
         self._check_range("learning_rate", 1e-6, 1.0)
         self._check_range("dropout_rate", 0.0, 0.9)
         for name in ("weight_decay", "gradient_weight", "conservative_weight"):
-            self._check_range(name, 0.0, np.inf)
+            self._check_range(name, 0.0, 1e6)
 
     @float64
     def fit(self, dataset: Dataset, key: Array | None = None, start: FittedSurrogate | None = None) -> FittedSurrogate:
@@ -147,8 +148,10 @@ class NeuralSurrogate(Surrogate):
         weights = initial_weights(rows.F.shape[1], self.hidden_layers, self.ensemble_size, rng)
         N = bucket(len(rows.z))
         n_epochs = limit = self.epochs(N)
-        if start is not None and isinstance(start.state, NetworkState) and start.state.weights.shape == weights.shape:
-            weights, limit = np.asarray(start.state.weights), -(-n_epochs // SHORTER)
+        if start is not None and isinstance(start.state, NetworkState):
+            before = np.asarray(start.state.weights)
+            if before.shape == weights.shape and before.any():  # nothing goes on from weights that are all 0
+                weights, limit = before, -(-n_epochs // SHORTER)
         losses = np.zeros((0, self.ensemble_size))
         if rows.z.any():
             rates = np.append(self.rates(limit), np.zeros(n_epochs - limit))
@@ -224,7 +227,7 @@ class NeuralSurrogate(Surrogate):
             own = {name: getattr(rows, name)[members] for name in ("train", "held", "judged")}
             begin = jax.tree.map(lambda leaf: leaf[members], learner)
             share_key = jax.random.fold_in(key, int(members[0]))
-            end, _, held = train(design, begin, rows._replace(**own), share_key, rates, limit)
+            end, held = train(design, begin, rows._replace(**own), share_key, rates, limit)
             return jax.tree.map(np.asarray, end), np.asarray(held)
 
         E = len(learner.since)
@@ -279,7 +282,7 @@ class NeuralSurrogate(Surrogate):
         }
         return FittedSurrogate(self, space, state, told)
 
-    def estimate(self, n_samples: int, n_dims: int) -> Estimate:
+    def estimate(self, n_samples: int, n_dims: int, derivatives: bool = False) -> Estimate:
         N, E = bucket(n_samples), self.ensemble_size
         sizes = layers(n_dims, self.hidden_layers)
         P, widths = sum((a + 1) * b for a, b in sizes), 1 + sum(a for a, _ in sizes)

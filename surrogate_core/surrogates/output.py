@@ -15,6 +15,8 @@ from jax import Array
 from scipy.optimize import minimize_scalar
 from scipy.special import ndtri, stdtrit
 
+from surrogate_core.measurement import LARGEST
+
 Transform = Literal["standardize", "log", "yeo_johnson", "auto"]
 AnyArray: TypeAlias = Any  # numpy outside a compiled program, JAX inside
 
@@ -50,6 +52,8 @@ def fit_output(transform: Transform, y: np.ndarray) -> tuple[Output, list[str]]:
     """
     if transform == "log" and y.min() <= 0:
         raise ValueError(f"transform: expected values above 0 for 'log', got {y.min():g}; use 'standardize'")
+    if (largest := np.abs(y).max()) > LARGEST:
+        raise ValueError(f"fit: expected values no larger than {LARGEST:g}, got {largest:g}")
     output = Output(np.float64(0.0), np.float64(1.0), calibration=_of_few(len(y)))
     if transform == "yeo_johnson":
         low, center, high = np.quantile(y, [0.25, 0.5, 0.75])
@@ -59,8 +63,8 @@ def fit_output(transform: Transform, y: np.ndarray) -> tuple[Output, list[str]]:
     g = to_latent(transform, output, y)
     low, high, n_outliers = _range(g)
     g = np.clip(g, low, high)
-    shift, scale = g.mean(), g.std()
     size = np.abs(g).max()
+    shift, scale = g.mean(), g.std() or size * (g / (size or 1.0)).std()  # squares of tiny values are 0
     if scale <= FLAT * size:  # no scale of its own
         scale = np.float64(size or 1.0)
         return output._replace(shift=shift, scale=scale, low=0 * scale, high=0 * scale), ["all values are equal"]

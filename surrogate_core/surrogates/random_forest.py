@@ -120,7 +120,7 @@ class RandomForestSurrogate(Surrogate):
             self.n_estimators,
             max_depth=self.max_depth,
             min_samples_leaf=self.min_samples_leaf,
-            max_features=self.max_features,
+            max_features=float(self.max_features),  # of a whole 1 it would make a single variable
             random_state=int(np.random.default_rng(seed).integers(2**31)),
         ).fit(rows.F, rows.z, sample_weight=rows.weight)
         forest = flatten(grown.estimators_, self.max_depth)
@@ -144,7 +144,7 @@ class RandomForestSurrogate(Surrogate):
         }
         return FittedSurrogate(self, dataset.space, state, diagnostics)
 
-    def estimate(self, n_samples: int, n_dims: int) -> Estimate:
+    def estimate(self, n_samples: int, n_dims: int, derivatives: bool = False) -> Estimate:
         sorted_rows = n_samples * math.log2(n_samples + 1) * max(1.0, n_dims * self.max_features)
         memory = 110 + 3.4e-5 * self.chunk * self.n_estimators * 2**self.max_depth + 1e-3 * n_samples
         return Estimate(memory, self.n_estimators * (1.5e-3 + 3.5e-8 * sorted_rows), once_s=1.0)

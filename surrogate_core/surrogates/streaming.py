@@ -33,6 +33,7 @@ READING = 2.0  # MB that reading a column of a row group takes: a page and a dic
 BUFFER = 2**16  # bytes of each column that are read at once
 USED = 0.85  # of the memory budget, which estimates keep
 LEAST_CHUNK, MOST_CHUNK = 1024, 2**17
+MOST_MEMORY = 2**20  # MiB that more than which makes no difference
 Progress = Callable[[int, int, float], None]
 
 
@@ -66,14 +67,17 @@ class ParquetRows:
                 space = SearchSpace.from_config(orjson.loads(about)["space"])
         except (OSError, pa.ArrowException) as error:
             raise ValueError(f"path: expected a parquet file, got {path}: {error}") from error
-        if missing := [name for name in (*space.names, target) if name not in file.schema_arrow.names]:
+        names = file.schema_arrow.names
+        if missing := [name for name in (*space.names, target) if name not in names]:
             raise ValueError(f"path: expected the columns {', '.join(missing)} in {path}, got none")
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"path: expected each column once in {path}, got {', '.join(twice)} several times")
         return cls(Path(path), space, target)
 
     def chunks(
         self, size: int, side_by_side: int, rng: np.random.Generator | None = None
     ) -> Iterator[tuple[np.ndarray, Dataset]]:
-        """Numbers of rows in the file and the rows, about so many at a time, from so many row groups.
+        """Numbers of rows in the file and the rows, up to so many at a time, read from so many row groups side by side.
 
         With a generator, row groups are in random order.
         """
@@ -82,30 +86,40 @@ class ParquetRows:
         order = np.arange(file.num_row_groups)
         if rng is not None:
             rng.shuffle(order)
-        at_once = -(-size // min(side_by_side, len(order)))
-        streams = [self._rows(int(i), int(first[i]), at_once) for i in order]
-        while streams:
-            parts = [(stream, next(stream, None)) for stream in streams[:side_by_side]]
-            read = [part for _, part in parts if part is not None]
-            streams = [stream for stream, part in parts if part is not None] + streams[side_by_side:]
-            if read:
-                numbers, tables = zip(*read, strict=True)
-                yield np.concatenate(numbers), self._dataset(pa.concat_tables(tables))
+        at_once = size // max(1, min(side_by_side, len(order)))
+        waiting = [self._rows(int(i), int(first[i]), at_once) for i in order]
+        read: list[tuple[np.ndarray, pa.Table]] = []
+        while waiting:
+            streams, waiting = waiting[:side_by_side], waiting[side_by_side:]
+            for stream in list(streams):
+                part = next(stream, None)
+                if part is None:
+                    streams.remove(stream)
+                    continue
+                if sum(len(numbers) for numbers, _ in [*read, part]) > size:
+                    yield self._joined(read)
+                    read = []
+                read.append(part)
+            waiting = streams + waiting
+        if read:
+            yield self._joined(read)
 
     def _rows(self, group: int, first: int, size: int) -> Iterator[tuple[np.ndarray, pa.Table]]:
         file = pq.ParquetFile(self.path, buffer_size=BUFFER, pre_buffer=False)
         known, derivatives = file.schema_arrow.names, [GRADIENT + name for name in self.space.names]
-        columns = [*self.space.names, self.target, *(name for name in ("status", "noise") if name in known)]
-        columns += derivatives if set(derivatives) <= set(known) else []
+        columns = [*self.space.names, self.target]
+        columns += [name for name in ("status", "noise", *derivatives) if name in known]
         for batch in file.iter_batches(size, row_groups=[group], columns=columns, use_threads=False):
             yield np.arange(first, first + batch.num_rows), pa.Table.from_batches([batch])
             first += batch.num_rows
 
-    def _dataset(self, table: pa.Table) -> Dataset:
+    def _joined(self, read: list[tuple[np.ndarray, pa.Table]]) -> tuple[np.ndarray, Dataset]:
+        numbers, tables = zip(*read, strict=True)
+        table = pa.concat_tables(tables)
         made = Dataset(**values_of(table, self.space, self.target), space=self.space)
         if "status" in table.column_names:
             made = replace(made, status=np.array(table["status"].to_pylist(), dtype=str))
-        return made
+        return np.concatenate(numbers), made
 
 
 @float64
@@ -131,14 +145,15 @@ def fit_parquet(
     known = training(sample, spec.transform)
     held_out = training(drawn.take(np.arange(V)), spec.transform, known.output)
 
-    n_choices, N = rows.space.n_choices, bucket(size + SIDE_BY_SIDE + V)
+    n_choices, N = rows.space.n_choices, bucket(size + V)
     weights = initial_weights(known.F.shape[1], spec.hidden_layers, spec.ensemble_size, rng)
-    learner = begun(spec.hidden_layers, weights, known.F.shape[1])
+    is_flat = not known.z.any()  # nothing to learn: exactly the one value there is
+    learner = begun(spec.hidden_layers, np.zeros_like(weights) if is_flat else weights, known.F.shape[1])
     n_epochs = spec.epochs(n)
     rates = spec.rates(-(-n_epochs * n // size))
     patience = None if spec.patience is None else spec.patience * -(-n // size)
-    seen, losses = 0, np.inf
-    for epoch in range(n_epochs):
+    seen, epoch, losses = 0, -1, np.full(spec.ensemble_size, np.nan)
+    for epoch in range(0 if is_flat else n_epochs):
         for number, (at, chunk) in enumerate(rows.chunks(size, side_by_side, rng)):
             chunk = chunk.take(~np.isin(at, numbers[:V])).ok
             if not chunk.n_samples:
@@ -169,9 +184,9 @@ def _chunk(spec: NeuralSurrogate, d: int, memory_budget_mb: float) -> tuple[int,
     fixed, stream = spec.estimate(MOST_ROWS + MOST_HELD, d).memory_mb, READING * (d + 1)
     row = 8 * (45 * d + 10 * spec.ensemble_size + 100) / 2**20  # with the copies that sorting and merging makes
     least = (fixed + stream + LEAST_CHUNK * row) / USED
-    if memory_budget_mb < least:
-        raise ValueError(f"memory_budget_mb: expected {least:.0f} or more, got {memory_budget_mb:g}")
-    spare = USED * memory_budget_mb - fixed
+    if not isinstance(memory_budget_mb, int | float) or not memory_budget_mb >= least:
+        raise ValueError(f"memory_budget_mb: expected a number of {least:.0f} or more, got {memory_budget_mb!r}")
+    spare = USED * min(memory_budget_mb, MOST_MEMORY) - fixed
     side_by_side = int(np.clip(spare / 2 / stream, 1, SIDE_BY_SIDE))
     return int(min((spare - side_by_side * stream) / row, MOST_CHUNK)), side_by_side
 

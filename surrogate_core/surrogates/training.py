@@ -87,11 +87,15 @@ def training(dataset: Dataset, transform: Transform, output: Output | None = Non
     if output is None:
         output, told = fit_output(transform, y)
     z = learned_latent(transform, output, y)
+    if not np.isfinite(z).all():
+        raise ValueError(
+            f"transform: expected values that suit {transform!r} throughout, got {y[~np.isfinite(z)][0]:g}"
+        )
     slope = np.exp(log_slope(transform, output, y))
     known = np.full(len(z), np.nan)
     if rows.noise is not None:
         known = np.maximum((rows.noise[order] * slope) ** 2, LEAST_NOISE)
-    width = output.high - output.low
+    width, drawn_in = output.high - output.low, np.zeros(len(z), dtype=bool)
     if 0 < width < np.inf:  # an outlier, drawn in, is as uncertain as the range of the others, a third of it, is wide
         drawn_in = (z <= output.low) | (z >= output.high)
         known = np.fmax(known, np.where(drawn_in, (width / 3) ** 2, np.nan))
@@ -100,6 +104,7 @@ def training(dataset: Dataset, transform: Transform, output: Output | None = Non
         with np.errstate(divide="ignore", invalid="ignore"):
             G = rows.gradients[order] * slope[:, None] / rows.space.slope(rows.X[order])
         G[~np.isfinite(G)] = np.nan  # along a categorical variable there is no derivative
+        G[drawn_in] = np.nan
         G = None if np.isnan(G).all() else G
 
     # Rows whose noise or derivatives are given stay by themselves.
