@@ -14,6 +14,7 @@ of them.
 import numpy as np
 from scipy.optimize import minimize
 
+from surrogate_core.blas import one_blas_thread
 from surrogate_core.surrogates.output import AnyArray
 
 NOISE = 1e-3  # the prior's median of e; z has variance 1
@@ -49,7 +50,8 @@ def learned_errors(r: np.ndarray, S: np.ndarray, weight: np.ndarray, prior: np.n
 
     bounds = [(np.log(LEAST), np.log(MOST))] * len(median)
     starts = [np.append(median[:-1], np.log(e)) for e in STARTS]
-    ends = [minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds) for start in starts]
+    with one_blas_thread():
+        ends = [minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds) for start in starts]
     *c, e = np.exp(min(ends, key=lambda end: end.fun).x)
     return np.array(c), float(e)
 

@@ -95,8 +95,8 @@ def initial_weights(n_features: int, sizes: Sequence[int], n_members: int, rng: 
 def begun(sizes: Sequence[int], weights: np.ndarray, n_features: int) -> Learner:
     """Before the first epoch, of weights (E, P)."""
     E, parts = len(weights), _parts(sizes, weights, n_features)
-    rule = jax.vmap(_rule(0.0).init)(parts)
-    return Learner(parts, rule, parts, jnp.full(E, jnp.inf), jnp.zeros(E, dtype=int))
+    rule = jax.tree.map(np.asarray, _first_moments(parts))
+    return Learner(parts, rule, parts, np.full(E, np.inf), np.zeros(E, dtype=int))
 
 
 def best_weights(learner: Learner) -> np.ndarray:
@@ -241,6 +241,11 @@ def _kept(design: Design, n: int, key: Array | None) -> Any:
     p = 1 - design.dropout_rate
     keys = jax.random.split(key, len(design.hidden_layers))
     return [jax.random.bernoulli(k, p, (n, b)) / p for k, b in zip(keys, design.hidden_layers, strict=True)]
+
+
+@jax.jit
+def _first_moments(weights: Any) -> Any:
+    return jax.vmap(_rule(0.0).init)(weights)
 
 
 def _rule(weight_decay: float) -> optax.GradientTransformation:
