@@ -24,8 +24,8 @@ LEAST = 4  # rows below which nothing can be compared
 class AutoSurrogate(Surrogate):
     """The one of all kinds, and of some settings of each, that predicts rows left out best, by their log density.
 
-    Where the budget does not last, candidates are compared on fewer rows, then the dearest are left out. In the end the
-    choice is fitted to all rows, and predicts: the fitted surrogate is of its kind.
+    Where the budget does not last, candidates are compared on fewer rows; where it does not for few either, the dearest
+    is left out. In the end the choice is fitted to all rows, and predicts: the fitted surrogate is of its kind.
 
     Args:
         transform: of the candidates; "auto" tries several.
@@ -106,12 +106,14 @@ class AutoSurrogate(Surrogate):
             return K * estimate.seconds + estimate.once_s
 
         m, first = n, compared[0]
-        while sum(cost(one, m) for one in compared) > self.budget and m > FEWEST:
-            m = max(FEWEST, m // 2)
-        while sum(cost(one, m) for one in compared) > self.budget and len(compared) > 1:
-            dearest = max(compared, key=lambda one: cost(one, m))
-            compared.remove(dearest)
-            left_out.append(dearest)
+        while len(compared) > 1 and sum(cost(one, m) for one in compared) > self.budget:
+            if m > FEWEST:
+                m = max(FEWEST, m // 2)
+            else:
+                dearest = max(compared, key=lambda one: cost(one, n))
+                compared.remove(dearest)
+                left_out.append(dearest)
+                m = n
         if len(compared) == 1:  # nothing is compared
             return first, {"n_rows": n, "candidates": [], "left_out": [str(one) for one in candidates]}
         seed = np.asarray(jax.random.key_data(key))

@@ -289,7 +289,7 @@ class NeuralSurrogate(Surrogate):
         held = bucket(min(n_samples // (10 if n_samples >= COMMON else FOLDS), MOST_HELD))
         visits = self.epochs(N) * (n_samples + held) * (1 + 20 * (self.conservative_weight > 0))
         memory = 200 + 8e-6 * E * (12 * P + 14 * held * widths + 4 * N)
-        return Estimate(memory, 0.1 + 3.5e-10 * visits * E * P, once_s=3.0)
+        return Estimate(memory, 0.1 + 2e-10 * visits * E * P, once_s=3.0)
 
     def latent(self, state: NetworkState, u: Array) -> tuple[Array, Array]:
         x = inputs(features_at(jnp, u, state.support.n_choices, state.group, state.choice))
