@@ -29,7 +29,8 @@ class AutoSurrogate(Surrogate):
 
     Args:
         transform: of the candidates; "auto" tries several.
-        budget: of all comparisons, in the seconds of `Surrogate.estimate`; within none, nothing is compared.
+        budget: of all comparisons, in the seconds of `Surrogate.estimate`; within 0 nothing is compared. By default it
+            lasts for all candidates on a hundred rows: for the hybrid too, the dearest, which is best most often.
         memory_budget_mb: of the fit to all rows; dearer candidates are left out.
         folds: in which rows are left out.
 
@@ -40,7 +41,7 @@ class AutoSurrogate(Surrogate):
     kind: ClassVar[str] = "auto"
 
     transform: Transform = "auto"
-    budget: float = 30.0
+    budget: float = 60.0
     memory_budget_mb: float = 2048.0
     folds: int = 5
 
