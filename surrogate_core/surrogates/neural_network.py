@@ -154,7 +154,7 @@ class NeuralSurrogate(Surrogate):
                 weights, limit = before, -(-n_epochs // SHORTER)
         losses = np.zeros((0, self.ensemble_size))
         if rows.z.any():
-            rates = np.append(self.rates(limit), np.zeros(n_epochs - limit))
+            rates = self.rates(limit, n_epochs)
             learner = begun(self.hidden_layers, weights, rows.F.shape[1])
             learner, losses = self.trained(learner, prepared(rows, dataset.space.n_choices, held, N), key, rates)
             weights = best_weights(learner)
@@ -203,9 +203,11 @@ class NeuralSurrogate(Surrogate):
         """Rows a step of n rows."""
         return min(n, self.batch_size or int(np.clip(2 ** round(np.log2(2 * n**0.5)), *BATCHES)))
 
-    def rates(self, n: int) -> np.ndarray:
-        """(n,) by the schedule."""
-        return np.asarray(jax.vmap(SCHEDULES[self.schedule](self.learning_rate, n))(np.arange(n)), dtype=float)
+    def rates(self, n: int, n_epochs: int | None = None) -> np.ndarray:
+        """(n_epochs,) by the schedule of n epochs, and 0 after these."""
+        number = np.arange(n_epochs or n)
+        by_schedule = jax.vmap(SCHEDULES[self.schedule](self.learning_rate, n))(number)
+        return np.where(number < n, np.asarray(by_schedule, dtype=float), 0.0)
 
     def trained(
         self, learner: Learner, rows: Rows, key: Array, rates: np.ndarray, patience: int | None = None

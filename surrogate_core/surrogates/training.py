@@ -86,11 +86,10 @@ def training(dataset: Dataset, transform: Transform, output: Output | None = Non
     told: list[str] = []
     if output is None:
         output, told = fit_output(transform, y)
-    z = learned_latent(transform, output, y)
-    if not np.isfinite(z).all():
-        raise ValueError(
-            f"transform: expected values that suit {transform!r} throughout, got {y[~np.isfinite(z)][0]:g}"
-        )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = learned_latent(transform, output, y)
+    if (unfit := ~np.isfinite(z)).any():
+        raise ValueError(f"transform: expected values that suit {transform!r} throughout, got {y[unfit][0]:g}")
     slope = np.exp(log_slope(transform, output, y))
     known = np.full(len(z), np.nan)
     if rows.noise is not None:
