@@ -40,13 +40,15 @@ def row(journal: Journal, key: str, make: Callable[[], dict[str, Any]]) -> dict[
     return journal[key]
 
 
-def alone(module: str, *arguments: Any, limit: float) -> dict[str, Any]:
+def alone(module: str, *arguments: Any, limit: float, **variables: str) -> dict[str, Any]:
     """What a module prints last, as JSON, run in a process of its own without JAX's cache of compiled programs.
+
+    The keywords are variables of its environment.
 
     Raises:
         subprocess.SubprocessError: it failed, or took longer than the limit, in seconds.
     """
-    environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false", **variables}
     command = [sys.executable, "-m", module, *map(str, arguments)]
     ended = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=limit, check=True
