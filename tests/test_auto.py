@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 import surrogate_core
-from surrogate_core import AutoSurrogate, Dataset, GPSurrogate, HybridSurrogate, SearchSpace, select_surrogate
+from surrogate_core import (
+    AutoSurrogate,
+    Dataset,
+    GPSurrogate,
+    HybridSurrogate,
+    RandomForestSurrogate,
+    SearchSpace,
+    select_surrogate,
+)
 from surrogate_core.sampling import sample
 from surrogate_core.surrogates.auto import PREFERRED
 from surrogate_core.surrogates.files import surrogate_files
@@ -24,6 +32,13 @@ def wavy(U: np.ndarray) -> np.ndarray:
 
 def steps(U: np.ndarray) -> np.ndarray:
     return np.where(U[:, 0] > 0.43, 5.0, 1.0) + np.where(U[:, 1] > 0.71, 3.0, 0.0)
+
+
+@pytest.fixture
+def few_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of each of two kinds, soon fitted."""
+    specs = [GPSurrogate(n_starts=2), RandomForestSurrogate(n_estimators=10)]
+    monkeypatch.setattr(AutoSurrogate, "candidates", lambda *_: specs)
 
 
 def rows(f: Any, n: int, seed: int = 1) -> Dataset:
@@ -52,8 +67,9 @@ def test_a_larger_budget_compares_more() -> None:
     assert [len(told["candidates"]) + len(told["left_out"]) for told in (few, more)] == [everything] * 2
 
 
+@pytest.mark.usefixtures("few_candidates")
 def test_of_many_rows_some_are_compared_and_all_are_learned() -> None:
-    fitted = SMALL.fit(rows(wavy, 512))
+    fitted = AutoSurrogate(budget=1.5).fit(rows(wavy, 512))
     assert 100 <= fitted.diagnostics["auto"]["compared_on"] < 512
     assert fitted.diagnostics["n_rows"] == 512
 
@@ -66,6 +82,7 @@ def test_what_needs_more_memory_than_there_is_is_left_out() -> None:
         AutoSurrogate(memory_budget_mb=1.0).fit(data)
 
 
+@pytest.mark.usefixtures("few_candidates")
 def test_more_folds_than_rows_cost_no_more_than_as_many() -> None:
     data = rows(wavy, 8)
     once, again = (AutoSurrogate(budget=12.0, folds=folds).fit(data).diagnostics["auto"] for folds in (8, 800))
@@ -79,6 +96,7 @@ def test_a_hybrid_that_was_chosen_goes_on_without_leaving_rows_out(monkeypatch: 
     assert SMALL.fit(rows(wavy, 36), None, first).diagnostics["cross_validated"] == 32
 
 
+@pytest.mark.usefixtures("few_candidates")
 def test_the_choice_stands_until_rows_have_grown() -> None:
     data = rows(wavy, 40)
     first = SMALL.fit(data.take(range(32)), jax.random.key(1))
@@ -93,6 +111,7 @@ def test_values_below_0_rule_no_logarithm_in() -> None:
     assert {spec.transform for spec in AutoSurrogate(transform="log").candidates(np.ones(2))} == {"log"}
 
 
+@pytest.mark.usefixtures("few_candidates")
 def test_the_order_of_rows_changes_no_bit() -> None:
     data = rows(wavy, 30)
     assert surrogate_files(SMALL.fit(data)) == surrogate_files(SMALL.fit(data.take(np.arange(30)[::-1])))

@@ -177,7 +177,7 @@ from surrogate_core import NeuralSurrogate, SearchSpace
 import surrogate_core.surrogates.streaming
 path, rng, space = sys.argv[1], np.random.default_rng(0), SearchSpace.from_bounds([(0, 1)] * 20)
 with pq.ParquetWriter(path, pa.schema([(name, pa.float64()) for name in (*space.names, "objective")])) as writer:
-    for _ in range(40):
+    for _ in range(31):
         U = rng.random((50_000, 20))
         columns = {name: U[:, j] for j, name in enumerate(space.names)}
         writer.write_table(pa.table({**columns, "objective": U.sum(axis=1)}))
