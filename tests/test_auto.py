@@ -23,7 +23,7 @@ from surrogate_core.surrogates.auto import PREFERRED
 from surrogate_core.surrogates.files import surrogate_files
 
 CUBE = SearchSpace.from_bounds([(0, 1)] * 2)
-SMALL = AutoSurrogate(budget=12.0)  # Gaussian processes and forests, on few rows
+SMALL = AutoSurrogate(budget=6.0)  # Gaussian processes and forests, on few rows
 
 
 def wavy(U: np.ndarray) -> np.ndarray:

@@ -17,6 +17,8 @@ from surrogate_core.surrogates.inducing import factor_of, inducing_points, lower
 from surrogate_core.surrogates.likelihood import log_likelihood
 from surrogate_core.surrogates.training import Training, training
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SPACE = SearchSpace({"x": Float(0, 1), "y": Float(0, 1), "kind": Categorical(["a", "b", "c"])})
 THETA = np.log([0.4, 0.7, 1.5, 1.2, 0.01])
 SMALL: dict[str, Any] = {"n_starts": 2, "max_exact": 150, "n_inducing": 64}
@@ -118,7 +120,7 @@ def test_what_it_costs_is_told_and_true() -> None:
 @pytest.mark.parametrize("deviation", [0.0, 0.3])
 def test_the_intervals_hold_what_was_not_seen(deviation: float) -> None:
     covered = []
-    for seed in range(4):
+    for seed in range(2):
         fitted = GPSurrogate(**SMALL).fit(rows(600, seed, deviation), jax.random.key(seed))
         at = rows(400, seed + 10, deviation)
         low, high = fitted.interval(at.X)
