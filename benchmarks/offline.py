@@ -123,10 +123,9 @@ def verdict(rows: Sequence[dict[str, Any]]) -> str:
     stays, held = (float(np.mean([told[name] for told in rows])) for name in ("stays", "held"))
     follows = [told["held"] for told in rows if not told["stays"]]
     met = gains.min() >= 0 and np.median(gains) >= 0.1 and clipped["default"] > clipped["mean"] and 0.9 <= held <= 0.98
-    lines.append(
-        f"stays with the best row on {stays:.0%}; 95 % intervals held on {held:.1%}, of designs on "
-        f"{np.mean(follows):.1%} of {len(follows)}   {'yes' if met else 'NO'}"
-    )
+    of_designs = f", of designs on {np.mean(follows):.1%} of {len(follows)}" if follows else ""
+    told = f"stays with the best row on {stays:.0%}; 95 % intervals held on {held:.1%}{of_designs}"
+    lines.append(f"{told}   {'yes' if met else 'NO'}")
     return "\n".join(lines)
 
 
