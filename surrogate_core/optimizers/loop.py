@@ -19,6 +19,7 @@ from jax import Array
 from surrogate_core.optimizers.local import Box, LocalOptimizer, Point
 from surrogate_core.optimizers.status import Status
 from surrogate_core.parallel import in_threads
+from surrogate_core.performance.profiler import GRADIENTS, VALUES, tallied
 from surrogate_core.precision import float64
 from surrogate_core.surrogates.output import AnyArray
 
@@ -90,8 +91,11 @@ def follow(
         paths = _follow(optimizer, objective, U[rows], np.int32(len(places)), shared, mine, box)
         return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(places)], paths)
 
-    shares = in_threads(follow_share, np.array_split(np.arange(len(U)), -(-len(U) // size)))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *shares)
+    with tallied(VALUES, GRADIENTS) as evaluated:
+        shares = in_threads(follow_share, np.array_split(np.arange(len(U)), -(-len(U) // size)))
+        paths: Paths = jax.tree.map(lambda *leaves: np.concatenate(leaves), *shares)
+        evaluated.n = int(paths.n_evaluations.sum())
+    return paths
 
 
 class _Lane(NamedTuple):

@@ -16,6 +16,7 @@ from surrogate_core.acquisition import Form, Weights, acquisition
 from surrogate_core.optimizers.local import LocalOptimizer
 from surrogate_core.optimizers.loop import Objective, Paths, follow
 from surrogate_core.optimizers.polish import drawn_into, is_plain, meets, polish, valid
+from surrogate_core.performance.profiler import VALUES, tallied
 from surrogate_core.precision import float64
 from surrogate_core.surrogates.base import FittedSurrogate
 
@@ -62,10 +63,12 @@ class Aim:
     def values(self, U: np.ndarray, of: np.ndarray) -> np.ndarray:
         """(n,) of points, (n, d), each by the goal whose number is given, (n,)."""
         made, size = [], FEW_POINTS if len(U) <= FEW_POINTS else self.fitted.spec.chunk
-        for first in range(0, len(U), size):
-            rows = np.arange(first, first + size) % len(U)  # filled up, so that two programs do for any number
-            own = _at(self._weights, of[rows])
-            made.append(np.asarray(_of_points(self._objective, U[rows], self.fitted.state, own)))
+        with tallied(VALUES) as evaluated:
+            evaluated.n = len(U)
+            for first in range(0, len(U), size):
+                rows = np.arange(first, first + size) % len(U)  # filled up, so that two programs do for any number
+                own = _at(self._weights, of[rows])
+                made.append(np.asarray(_of_points(self._objective, U[rows], self.fitted.state, own)))
         return np.concatenate(made)[: len(U)]
 
     def descend(self, optimizer: LocalOptimizer, U: np.ndarray, of: np.ndarray, bounds: Any = None) -> Paths:

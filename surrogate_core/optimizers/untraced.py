@@ -6,6 +6,8 @@ Source: Zhu, Byrd, Lu & Nocedal (1997), ACM TOMS 23(4), 550.
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
+import time
+
 import numpy as np
 
 from surrogate_core.acquisition import Goal
@@ -34,6 +36,8 @@ class _Path(NamedTuple):
     losses: list[float]
     points: list[np.ndarray]
     status: Status
+    seconds: tuple[float, float] = (0.0, 0.0)  # of values, and of gradients
+    has_gradient: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,9 +60,9 @@ class _Descend:
         start, box = (start, self.box) if start.ndim == 1 else (start[:, 0], start[:, 1:])
         losses: list[float] = []
         points: list[np.ndarray] = []
-        free = (
-            box[:, 0] < box[:, 1]
-        )  # scipy, given others, prints a line for each of its callbacks, or returns no status
+        value_s = gradient_s = 0.0
+        # scipy, given others, prints a line for each of its callbacks, or returns no status
+        free = box[:, 0] < box[:, 1]
         if not free.any():
             loss = self.value(start)
             return _Path(start, loss, 0, [loss], [start], Status.CONVERGED)
@@ -70,15 +74,20 @@ class _Descend:
             return u
 
         def value(part: np.ndarray) -> Any:
+            nonlocal value_s, gradient_s
             u = whole(part)
+            began = time.perf_counter()
             loss = self.value(u)
+            value_s += time.perf_counter() - began
             losses.append(loss)
             points.append(u)
             if not has_gradient:
                 return loss / self.scale
             x = self.space.decode(u)
             slope = self.space.slope(x)
+            began = time.perf_counter()
             gradient = np.asarray(self.surrogate.gradient(x[None]))[0]  # type: ignore[attr-defined]
+            gradient_s += time.perf_counter() - began
             return loss / self.scale, (gradient / np.where(slope > 0, slope, np.inf))[free] / self.scale
 
         best, since, patience = np.inf, 0, self.optimizer.patience or np.inf
@@ -100,7 +109,8 @@ class _Descend:
             status = Status.NO_IMPROVEMENT
         if not np.isfinite(found.fun):
             status = Status.NOT_FINITE
-        return _Path(whole(found.x), self.scale * float(found.fun), int(found.nit), losses, points, status)
+        ended = (whole(found.x), self.scale * float(found.fun), int(found.nit), losses, points, status)
+        return _Path(*ended, (value_s, gradient_s), has_gradient)
 
     def value(self, u: np.ndarray) -> float:
         x = self.space.decode(u)
@@ -146,6 +156,8 @@ def descend_untraced(
             outcome.value if outcome.status == "ok" else _Path(u, np.inf, 0, [np.nan], [u], Status.FAILED)
             for outcome, u in zip(outcomes, starts, strict=True)
         ]
+        record(VALUES, sum(path.seconds[0] for path in made), sum(len(path.losses) for path in made))
+        record(GRADIENTS, sum(path.seconds[1] for path in made), sum(len(path.losses) for path in made if path.has_gradient))
         U, values = np.array([path.u for path in made]), np.array([path.value for path in made])
         if not is_plain(space):
             U = drawn_into(space, valid(space, U), starts)

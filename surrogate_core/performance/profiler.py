@@ -1,96 +1,349 @@
-"""What a piece of work cost: wall and CPU seconds, peak memory, and the seconds JAX spent compiling."""
+"""Where the time of a piece of work went, and its memory: nested operations, each with what the compiler took of it.
 
-import os
+    with performance_monitor("search") as profiler:
+        with performance_monitor("fit"):
+            fitted = spec.fit(dataset)
+        found = optimizer.optimize(fitted)
+    profiler.get_performance_summary()["timing_summary"]["fit"]["total_time"]
+
+A monitor within another is its child: what it tells, the outer one tells too. Within a monitor the library names its
+own operations, such as `evaluate`, `fit` and `descend`; without one, naming them costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import cProfile
+import pstats
 import threading
 import time
+from array import array
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
 
-import jax.monitoring
-import psutil
+import jax
+import numpy as np
 
-SAMPLING_SECONDS = 0.05  # the memory of a process and its workers is looked at so often
+from surrogate_core.performance.compilation import compiler
+from surrogate_core.performance.memory import INTERVAL, MemoryMonitor
+
+Level = Literal["basic", "detailed", "full"]
+VALUES, GRADIENTS = "function_evaluations", "gradient_evaluations"  # of a surrogate, by a search
+MOST_SPANS = 20_000  # that are kept for pictures; of more operations their times alone
+TOP = 40  # functions that cProfile's table tells
 
 
 @dataclass
-class Cost:
-    """Filled when the work ends; workers count in CPU and memory as far as they were seen alive."""
+class Span:
+    """One operation: when it began, by `time.perf_counter`, and what it took.
 
+    Args:
+        name: of the operation.
+        thread: in which it ran.
+        began, wall_s, cpu_s, compile_s: seconds; cpu_s is of the whole process, all its threads.
+        children: within it.
+    """
+
+    name: str
+    thread: str
+    began: float
     wall_s: float = 0.0
     cpu_s: float = 0.0
     compile_s: float = 0.0
-    peak_mb: float = 0.0
+    children: list[Span] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**vars(self), "children": [child.to_dict() for child in self.children]}
+
+
+@dataclass
+class _Times:
+    """Of all calls of one operation."""
+
+    wall: array[float] = field(default_factory=lambda: array("d"))  # of each call; of many timed together, their mean
+    n_calls: int = 0
+    total_s: float = 0.0
+    cpu_s: float = 0.0
+    compile_s: float = 0.0
+
+    def summary(self) -> dict[str, Any]:
+        wall = np.array(self.wall if self.wall else [0.0])
+        p50, p90 = np.percentile(wall, [50, 90])
+        return {
+            "call_count": self.n_calls,
+            "total_time": self.total_s,
+            "mean_time": self.total_s / max(self.n_calls, 1),
+            "min_time": float(wall.min()),
+            "max_time": float(wall.max()),
+            "p50": float(p50),
+            "p90": float(p90),
+            "cpu_time": self.cpu_s,
+            "compile_time": self.compile_s,
+            "run_time": max(self.total_s - self.compile_s, 0.0),
+        }
+
+
+class PerformanceProfiler:
+    """Notes operations and memory; made to be subclassed.
+
+    Args:
+        enable_memory_profiling: whether memory is watched while a monitor of this profiler is open.
+
+    Attributes:
+        counters: what was counted, by name, such as the hits of prediction caches.
+        functions: with level `full`, the functions that took longest, as cProfile tells.
+
+    Example:
+        >>> profiler = PerformanceProfiler()
+        >>> with profiler.operation("wait"):
+        ...     time.sleep(0.01)
+        >>> profiler.get_performance_summary()["timing_summary"]["wait"]["call_count"]
+        1
+    """
+
+    def __init__(self, enable_memory_profiling: bool = True):
+        self.enable_memory_profiling = enable_memory_profiling
+        self.counters: Counter[str] = Counter()
+        self.functions: list[dict[str, Any]] = []
+        self.spans: list[Span] = []
+        self.memory: MemoryMonitor | None = None
+        self._times: dict[str, _Times] = {}
+        self._n_spans = 0
+        self._n_monitors = 0
+        self._parent: PerformanceProfiler | None = None
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def operation(self, name: str) -> Iterator[None]:
+        """Times what is done inside, until what it has set off in JAX is done too."""
+        around = _open.get()
+        span = Span(name, threading.current_thread().name, time.perf_counter())
+        if self._n_spans < MOST_SPANS:
+            self._n_spans += 1
+            if around is not None:
+                around.span.children.append(span)
+            if around is None or around.profiler is not self:
+                self.spans.append(span)
+        token = _open.set(_Open(self, span))
+        cpu, compiled = time.process_time(), compiler.seconds()
+        try:
+            yield
+        finally:
+            _settle()
+            span.wall_s = time.perf_counter() - span.began
+            span.cpu_s = time.process_time() - cpu
+            span.compile_s = min(compiler.seconds() - compiled, span.wall_s)
+            _open.reset(token)
+            for profiler in self._line():
+                profiler._note(name, span.wall_s, 1, span.cpu_s, span.compile_s)
+
+    def record(self, name: str, seconds: float, calls: int = 1) -> None:
+        """Notes calls of an operation that were timed elsewhere, all together."""
+        for profiler in self._line():
+            profiler._note(name, seconds, calls)
+
+    def count(self, name: str, n: int = 1) -> None:
+        """Counts something."""
+        for profiler in self._line():
+            with profiler._lock:
+                profiler.counters[name] += n
+
+    def get_performance_summary(self) -> dict[str, Any]:
+        """What has been measured so far.
+
+        Returns:
+            `timing_summary`: of each operation `call_count`, `total_time`, `mean_time`, `min_time`, `max_time`, `p50`,
+            `p90`, `cpu_time`, `compile_time` and `run_time`, which is the rest, in seconds. `memory_summary`: `start_mb`,
+            `end_mb`, `peak_mb`, `increase_mb`, and `device` of the same where there is a GPU; nothing unless memory is
+            watched. `counters`.
+        """
+        with self._lock:
+            times = {name: told.summary() for name, told in self._times.items()}
+            counters = dict(self.counters)
+        memory = self.memory.get_summary() if self.memory is not None else {}
+        return {"timing_summary": times, "memory_summary": memory, "counters": counters}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The summary, the tree of operations, samples of memory, and functions where these were watched."""
+        return {
+            **self.get_performance_summary(),
+            "spans": [span.to_dict() for span in self.spans],
+            "memory_samples": self.memory.samples if self.memory is not None else [],
+            "functions": self.functions,
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Writes the profile: `.speedscope.json` and `.trace.json` (Chrome) for viewers, `.json` for programs, or a
+        picture such as `.svg` and `.png`.
+
+        Raises:
+            ValueError: nothing is written under such a name.
+        """
+        from surrogate_core.performance.export import save_profile  # it draws
+
+        save_profile(self, Path(path))
+
+    @contextmanager
+    def monitor(
+        self,
+        name: str,
+        profile_level: Level = "basic",
+        *,
+        include_children: bool = False,
+        jax_trace: str | Path | None = None,
+    ) -> Iterator[None]:
+        """Has this profiler note what is done inside; see `performance_monitor`."""
+        if profile_level not in get_args(Level):
+            known = ", ".join(map(repr, get_args(Level)))
+            raise ValueError(f"profile_level: expected one of {known}, got {profile_level!r}")
+        around = _open.get()
+        with ExitStack() as stack:
+            if self._n_monitors == 0:
+                self._parent = around.profiler if around is not None and around.profiler is not self else None
+                if self.enable_memory_profiling:
+                    self.memory = MemoryMonitor(include_children, None if profile_level == "basic" else INTERVAL)
+                    stack.enter_context(self.memory)
+            self._n_monitors += 1
+            stack.callback(self._leave)
+            if jax_trace is not None:
+                stack.enter_context(jax.profiler.trace(str(jax_trace)))
+            if profile_level == "full":
+                stack.enter_context(self._watch_functions())
+            stack.enter_context(self.operation(name))
+            yield
+
+    def _leave(self) -> None:
+        self._n_monitors -= 1
+
+    @contextmanager
+    def _watch_functions(self) -> Iterator[None]:
+        if not _watched.acquire(blocking=False):  # by a monitor around this one, which sees all that this one would
+            yield
+            return
+        watch = cProfile.Profile()
+        try:
+            watch.enable()
+            yield
+        finally:
+            watch.disable()
+            _watched.release()
+            self.functions = _table(watch)
+
+    def _line(self) -> Iterator[PerformanceProfiler]:
+        """This profiler, that of the monitor around it, and so on."""
+        profiler: PerformanceProfiler | None = self
+        while profiler is not None:
+            yield profiler
+            profiler = profiler._parent
+
+    def _note(self, name: str, seconds: float, calls: int, cpu_s: float = 0.0, compile_s: float = 0.0) -> None:
+        with self._lock:
+            times = self._times.setdefault(name, _Times())
+            times.n_calls += calls
+            times.total_s += seconds
+            times.cpu_s += cpu_s
+            times.compile_s += compile_s
+            if calls:
+                times.wall.append(seconds / calls)
+
+
+@dataclass(frozen=True)
+class _Open:
+    """The operation within which this thread works, and whose it is."""
+
+    profiler: PerformanceProfiler
+    span: Span
+
+
+_open: ContextVar[_Open | None] = ContextVar("operation", default=None)
+_watched = threading.Lock()  # there can be one cProfile at a time
 
 
 @contextmanager
-def measured() -> Iterator[Cost]:
-    """Measures the body; the result is complete once it has been left."""
-    cost = Cost()
-    process = psutil.Process()
-    ended = threading.Event()
-    workers: dict[int, float] = {}
-    before = {child.pid: child.create_time() for child in process.children(recursive=True)}
-    session = os.getsid(0)  # children with a session of their own, or from before, such as servers, are not this work
+def performance_monitor(
+    name: str,
+    profile_level: Level = "basic",
+    *,
+    profiler: PerformanceProfiler | None = None,
+    include_children: bool = False,
+    jax_trace: str | Path | None = None,
+) -> Iterator[PerformanceProfiler]:
+    """Measures what is done inside, as the operation `name`; a monitor within another is its child.
 
-    def sample() -> None:
-        while True:
-            memory = process.memory_info().rss
-            for child in process.children(recursive=True):
-                try:
-                    if os.getsid(child.pid) != session or before.get(child.pid) == child.create_time():
-                        continue
-                    memory += child.memory_info().rss
-                    workers[child.pid] = sum(child.cpu_times()[:2])
-                except (psutil.Error, OSError):  # it ended while it was looked at
-                    continue
-            cost.peak_mb = max(cost.peak_mb, memory / 1e6)
-            if ended.wait(SAMPLING_SECONDS):
-                return
+    Args:
+        name: of the operation as a whole.
+        profile_level: `basic` notes times and the peak of memory; `detailed` samples memory besides, in a thread;
+            `full` has cProfile watch every function of this thread besides, which slows Python down.
+        profiler: what notes it; by default a new `PerformanceProfiler`.
+        include_children: count the memory of processes that are started meanwhile.
+        jax_trace: a folder for a trace by JAX's own profiler, which TensorBoard and Perfetto show.
 
-    sampler = threading.Thread(target=sample, name="memory-sampler", daemon=True)
-    compiled, wall, cpu = _compiler.seconds(), time.perf_counter(), time.process_time()
-    sampler.start()
-    try:
-        yield cost
-    finally:
-        ended.set()
-        sampler.join()
-        cost.wall_s = time.perf_counter() - wall
-        cost.cpu_s = time.process_time() - cpu + sum(workers.values())
-        cost.compile_s = _compiler.seconds() - compiled
-
-
-class _CompilerClock:
-    """Seconds covered by JAX's own events; one listener for the process, as JAX has no public way to remove one.
-
-    An event is told when it ends, an inner one before the one around it: time that was counted is not counted again.
+    Raises:
+        ValueError: there is no such level.
     """
-
-    def __init__(self) -> None:
-        self._seconds = 0.0
-        self._intervals: list[tuple[float, float]] = []  # disjoint, in order
-        self._listening = False
-        self._lock = threading.Lock()
-
-    def seconds(self) -> float:
-        with self._lock:
-            if not self._listening:
-                jax.monitoring.register_event_duration_secs_listener(self._hear)
-                self._listening = True
-            return self._seconds
-
-    def _hear(self, event: str, duration_secs: float, **_: str | int) -> None:
-        if event.startswith("/jax/core/compile/"):  # tracing, lowering and compiling or loading what was compiled
-            with self._lock:
-                end = time.perf_counter()
-                begin = end - duration_secs
-                while self._intervals and self._intervals[-1][1] > begin:
-                    inner = self._intervals.pop()
-                    self._seconds -= inner[1] - inner[0]
-                    begin = min(begin, inner[0])
-                self._intervals.append((begin, end))
-                self._seconds += end - begin
+    profiler = PerformanceProfiler() if profiler is None else profiler
+    with profiler.monitor(name, profile_level, include_children=include_children, jax_trace=jax_trace):
+        yield profiler
 
 
-_compiler = _CompilerClock()
+def operation(name: str) -> AbstractContextManager[None]:
+    """An operation of the monitor within which this is; without one nothing is noted."""
+    around = _open.get()
+    return _NOTHING if around is None else around.profiler.operation(name)
+
+
+def record(name: str, seconds: float, calls: int = 1) -> None:
+    """Tells the monitor within which this is, if there is one, of calls that were timed elsewhere."""
+    if (around := _open.get()) is not None:
+        around.profiler.record(name, seconds, calls)
+
+
+def count(name: str, n: int = 1) -> None:
+    """Counts something for the monitor within which this is, if there is one."""
+    if (around := _open.get()) is not None:
+        around.profiler.count(name, n)
+
+
+@dataclass
+class Tally:
+    """How many calls there were."""
+
+    n: int = 0
+
+
+@contextmanager
+def tallied(*names: str) -> Iterator[Tally]:
+    """Tells the monitor within which this is of so many calls as the body counts, and its time less the compiler's."""
+    tally = Tally()
+    if _open.get() is None:
+        yield tally
+        return
+    began, compiled = time.perf_counter(), compiler.seconds()
+    yield tally
+    seconds = time.perf_counter() - began - (compiler.seconds() - compiled)
+    for name in names:
+        record(name, max(seconds, 0.0), tally.n)
+
+
+_NOTHING: AbstractContextManager[None] = nullcontext()
+
+
+def _settle() -> None:
+    """Waits for all that JAX computes."""
+    for value in jax.live_arrays():
+        with suppress(RuntimeError):  # it was deleted meanwhile
+            value.block_until_ready()
+
+
+def _table(watch: cProfile.Profile) -> list[dict[str, Any]]:
+    """The functions that took longest, with what they called, the longest first."""
+    stats: dict[Any, Any] = pstats.Stats(watch).stats  # type: ignore[attr-defined]
+    rows = [
+        {"function": name, "file": file, "line": line, "calls": calls, "own_s": own, "total_s": total}
+        for (file, line, name), (_, calls, own, total, _) in stats.items()
+    ]
+    return sorted(rows, key=lambda row: -row["total_s"])[:TOP]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, get_args
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -138,7 +139,8 @@ class FittedSurrogate:
     """A pytree of arrays (`state`) with the spec and space it belongs to.
 
     All differentiation happens inside, in float64: `gradient` is `jax.grad` of `predict` and nothing else. Points go in
-    and values come out as numpy float64 in the problem's units.
+    and values come out as numpy float64 in the problem's units. Within a JAX transformation of one's own, `predict`,
+    `uncertainty` and `gradient` are traced: values are computed in float64, and rounded to the type of the points.
 
     Args:
         spec: what predicts: its choices are made, no field is "auto".
@@ -172,6 +174,9 @@ class FittedSurrogate:
 
     def gradient(self, X: Any) -> np.ndarray:
         """Gradient of `predict` in the problem's units, (d,) or (n, d)."""
+        if isinstance(X, jax.core.Tracer):
+            slope = jax.grad(lambda x: self._at(_mean, x))
+            return slope(X) if X.ndim == 1 else jax.vmap(slope)(X)
         return self._at(_gradient, X) * self.space.slope(X)
 
     def predictive(self, X: Any, noise: Any = None) -> Predictive:
@@ -238,6 +243,8 @@ class FittedSurrogate:
         save_surrogate(self, Path(folder))
 
     def _at(self, of_points: Callable[..., Any], X: Any) -> Any:
+        if isinstance(X, jax.core.Tracer):
+            return traced(of_points, self.spec, self.space, self.state, X)
         return evaluate(of_points, self.spec, self.space, self.state, X)
 
     def _noise(self, m: np.ndarray, noise: Any) -> np.ndarray:
@@ -267,13 +274,18 @@ def program(of_point: Callable[[Any, Any, Array], Any]) -> Callable[..., Any]:
 
 
 @float64
-def evaluate(of_points: Callable[..., Any], spec: Surrogate, space: SearchSpace, state: Any, X: Any) -> Any:
-    """What a `program` tells of points in the problem's units, (d,) or (n, d), a chunk at a time: numpy arrays."""
+def evaluate(
+    of_points: Callable[..., Any], spec: Surrogate, space: SearchSpace, state: Any, X: Any, size: int | None = None
+) -> Any:
+    """What a `program` tells of points in the problem's units, (d,) or (n, d), a chunk at a time: numpy arrays.
+
+    Every chunk has `size` points, or, without one, at most the spec's `chunk`, filled up to one of a few sizes.
+    """
     U = np.atleast_2d(space.encode(X))
     parts = []
-    for first in range(0, max(len(U), 1), spec.chunk):
-        chunk = U[first : first + spec.chunk]
-        padding = np.full((bucket(len(chunk)) - len(chunk), U.shape[1]), 0.5)
+    for first in range(0, max(len(U), 1), size or spec.chunk):
+        chunk = U[first : first + (size or spec.chunk)]
+        padding = np.full(((size or bucket(len(chunk))) - len(chunk), U.shape[1]), 0.5)
         parts.append(of_points(spec.traced, state, np.concatenate([chunk, padding])))
 
     def whole(*leaves: Array) -> np.ndarray:  # only the last chunk is padded
@@ -281,6 +293,39 @@ def evaluate(of_points: Callable[..., Any], spec: Surrogate, space: SearchSpace,
         return joined.reshape(np.shape(X)[:-1] + joined.shape[1:])
 
     return jax.tree.map(whole, *parts)
+
+
+def traced(of_points: Callable[..., Any], spec: Surrogate, space: SearchSpace, state: Any, X: Array) -> Any:
+    """What a `program` of one value a point tells of traced points, (d,) or (n, d), of whichever float type."""
+
+    def of_point(x: Array) -> Array:
+        value: Array = of_points(spec.traced, state, _encoded(space, x)[None])[0]
+        return value
+
+    @jax.custom_jvp
+    def at(x: Array) -> Array:
+        with jax.enable_x64(True):
+            return of_point(x.astype(np.float64)).astype(x.dtype)
+
+    @at.defjvp
+    def derivative(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+        (x,), (dx,) = primals, tangents
+        with jax.enable_x64(True):  # in which the transposition of a jvp would not be
+            slope = jax.grad(of_point)(x.astype(np.float64)).astype(x.dtype)
+        return at(x), slope @ dx
+
+    return at(X) if X.ndim == 1 else jax.vmap(at)(X)
+
+
+def _encoded(space: SearchSpace, x: Array) -> Array:
+    """`space.encode` of one traced point: variables are linear, logarithmic, or choices, which have no slope."""
+    zero, one = (np.full(space.n_dims, value) for value in (0.0, 1.0))
+    with np.errstate(divide="ignore"):
+        at_one, step, slope = space.encode(one), space.encode(one) - space.encode(zero), space.slope(one)
+    is_log = np.array([getattr(variable, "log", False) for variable in space.variables])
+    x = jnp.where(slope == 0, jax.lax.stop_gradient(x), x)
+    linear = at_one + np.where(is_log, 0.0, step) * (x - 1)
+    return jnp.where(is_log, at_one + slope * jnp.log(jnp.where(is_log, x, 1.0)), linear)
 
 
 # What is not asked for is not computed: of a program that tells the mean alone, XLA leaves out the variance.
