@@ -18,7 +18,7 @@ from flows.dvc import DvcCommitter
 from flows.last_run import note_end, note_stage
 from flows.liveness import mark_crashed, run_tags
 from flows.view import Silent, View
-from surrogate_core.performance.profiler import Cost, measured
+from surrogate_core.performance.profiler import Cost, performance_monitor
 from tasks.caching import ResultStorage, call_cached, stage_options
 from tasks.errors import BadInput
 from tasks.files import StageFiles
@@ -131,7 +131,7 @@ def _run_stage(stage: str, session: Session) -> None:
     workspace = session.workspace
     session.view.begin(stage)
     key = stage_key(STAGES[stage], workspace)
-    with measured() as cost:
+    with performance_monitor(stage, "detailed", include_children=True) as profiler:
         files, hit = call_cached(
             _TASKS[stage],
             storage=session.storage(stage),
@@ -141,6 +141,7 @@ def _run_stage(stage: str, session: Session) -> None:
             progress=session.view.progress,
         )
         workspace.write(files, STAGES[stage].outs)
+    cost = profiler.cost
     workspace.finish(stage, key)
     session.committer.add(stage)
     report = read_report(stage, workspace)
@@ -148,7 +149,7 @@ def _run_stage(stage: str, session: Session) -> None:
     session.costs[stage] = (cache, cost)
     session.notes.append(note_stage(workspace, stage, key=key, cache=cache, cost=cost, run_id=session.tracker.run_id))
     session.view.end(report, cache, cost)
-    session.tracker.publish(report, cache, cost)
+    session.tracker.publish(report, cache, cost, profiler)
 
 
 def _is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from surrogate_core.dataset import Dataset
 from surrogate_core.evaluation import Evaluator
 from surrogate_core.execution import ExecutorSpec
+from surrogate_core.performance.profiler import operation
 from surrogate_core.problems.black_box import call_with, check_signature
 from surrogate_core.sampling import MOST_DRAWN, Sampling, feasible_sample
 from surrogate_core.space import SearchSpace
@@ -57,7 +58,8 @@ def evaluate_points(
     """
     keys = [f"{label}/{i}/{hashlib.sha256(x.tobytes()).hexdigest()[:16]}" for i, x in enumerate(X)]
     arguments: list[Any] = [space.params(x) for x in X] if keywords else list(X)
-    evaluations = evaluator.evaluate(keys, arguments, on_progress)
+    with operation("evaluate"):
+        evaluations = evaluator.evaluate(keys, arguments, on_progress)
     blank = (np.nan,) * space.n_dims
     return Dataset(
         X,

@@ -17,6 +17,7 @@ from surrogate_core.optimizers.local import LocalOptimizer
 from surrogate_core.optimizers.multi_start import MultiStartOptimizer
 from surrogate_core.optimizers.registry import AnyOptimizer, make_optimizer
 from surrogate_core.optimizers.result import OptimizationResult
+from surrogate_core.performance.profiler import timed
 from surrogate_core.problems.black_box import BlackBox
 from surrogate_core.sampling import Sampling
 from surrogate_core.space import SearchSpace
@@ -84,6 +85,7 @@ class SurrogateOptimizer:
             self._fitted is not None and self._fitted is self.surrogate
         )
 
+    @timed("fit")
     def fit_surrogate(self, data: Dataset) -> "SurrogateOptimizer":
         """Learns a dataset, and returns itself.
 

@@ -16,6 +16,7 @@ from surrogate_core.acquisition import Goal, Weights, exploration_weights
 from surrogate_core.dataset import Dataset
 from surrogate_core.optimizers.multi_start import MultiStartOptimizer, distinct
 from surrogate_core.optimizers.search import Aim
+from surrogate_core.performance.profiler import timed
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
 from surrogate_core.surrogates.predictive import Predictive
 
@@ -108,6 +109,7 @@ def refine(
     return Refinement(tuple(done), fitted.recalibrated(calibration))
 
 
+@timed("fit")
 def fit_or_standardize(
     spec: Surrogate, dataset: Dataset, key: Array, start: FittedSurrogate | None = None
 ) -> FittedSurrogate:
@@ -120,6 +122,7 @@ def fit_or_standardize(
         return replace(spec, transform="standardize").fit(dataset, key)
 
 
+@timed("propose")
 def propose(
     fitted: FittedSurrogate,
     dataset: Dataset,

@@ -13,6 +13,7 @@ from surrogate_core.constraints import ConstraintFailed
 from surrogate_core.dataset import Dataset
 from surrogate_core.offline import learned_strength
 from surrogate_core.optimizers.result import OptimizationResult
+from surrogate_core.performance.profiler import operation
 from surrogate_core.refinement import Refinement, fit_or_standardize, refine
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
 from surrogate_core.surrogates.files import SURROGATES, surrogate_files
@@ -66,7 +67,8 @@ def fit(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
     asked = workspace.settings.fit
     dataset = read_dataset(workspace, DATASET)
     try:
-        fitted = asked.spec.fit(dataset, jax.random.key(asked.seed))
+        with operation("fit"):
+            fitted = asked.spec.fit(dataset, jax.random.key(asked.seed))
     except ValueError as error:  # the data does not suit the spec
         raise StageFailed(f"fit.surrogate.{error}") from error
     return _in_folder(MODEL, surrogate_files(fitted))
@@ -157,7 +159,8 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
     batches = [min(per_round, asked.evaluations - done) for done in range(0, asked.evaluations, per_round)]
     if settings.problem.is_offline:
         batches = [asked.evaluations]
-    model = challenger.fit(dataset, jax.random.key(asked.seed))
+    with operation("fit"):
+        model = challenger.fit(dataset, jax.random.key(asked.seed))
     factor, goal = _factor(workspace, challenged), _goal(workspace, model, dataset, asked.seed)
     with evaluation(workspace, dataset.space, "tune", key, dataset) as evaluate:
         found = _refine(workspace, model, dataset, batches, asked.seed, factor, evaluate, progress, goal)

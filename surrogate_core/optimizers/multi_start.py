@@ -10,6 +10,7 @@ from surrogate_core.optimizers.lbfgs import LBFGSOptimizer
 from surrogate_core.optimizers.local import LocalOptimizer, check_count
 from surrogate_core.optimizers.polish import valid
 from surrogate_core.optimizers.search import Aim, Ends, descend
+from surrogate_core.performance.profiler import timed
 from surrogate_core.sampling import feasible_sample
 from surrogate_core.surrogates.base import FittedSurrogate
 
@@ -47,6 +48,7 @@ class MultiStartOptimizer:
         if not isinstance(self.n_screened, int) or self.n_screened < self.n_starts:
             raise ValueError(f"n_screened: expected an integer >= n_starts = {self.n_starts}, got {self.n_screened!r}")
 
+    @timed("search")
     def search(self, aim: Aim, rows: np.ndarray, seed: int, n_given: int = 0) -> tuple[list[Ends], np.ndarray]:
         """Where the starts of each goal end, and the points that were screened.
 

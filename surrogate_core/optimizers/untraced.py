@@ -3,10 +3,9 @@
 Source: Zhu, Byrd, Lu & Nocedal (1997), ACM TOMS 23(4), 550.
 """
 
+import time
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
-
-import time
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from surrogate_core.optimizers.loop import MAX_POINTS, Paths
 from surrogate_core.optimizers.polish import drawn_into, is_plain, meets, polish, valid
 from surrogate_core.optimizers.search import N_POLISHED, Ends
 from surrogate_core.optimizers.status import Status
+from surrogate_core.performance.profiler import GRADIENTS, VALUES, record
 from surrogate_core.space import SearchSpace
 
 FLAT = 1e-12  # relative reduction of the value below which scipy ends a start
@@ -156,8 +156,8 @@ def descend_untraced(
             outcome.value if outcome.status == "ok" else _Path(u, np.inf, 0, [np.nan], [u], Status.FAILED)
             for outcome, u in zip(outcomes, starts, strict=True)
         ]
-        record(VALUES, sum(path.seconds[0] for path in made), sum(len(path.losses) for path in made))
-        record(GRADIENTS, sum(path.seconds[1] for path in made), sum(len(path.losses) for path in made if path.has_gradient))
+        for name, i, counted in ((VALUES, 0, made), (GRADIENTS, 1, [path for path in made if path.has_gradient])):
+            record(name, sum(path.seconds[i] for path in counted), sum(len(path.losses) for path in counted))
         U, values = np.array([path.u for path in made]), np.array([path.value for path in made])
         if not is_plain(space):
             U = drawn_into(space, valid(space, U), starts)

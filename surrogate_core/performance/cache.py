@@ -206,7 +206,7 @@ class _LFU(_Entries):
     def __init__(self, max_size: int) -> None:
         super().__init__(max_size)
         self._values: dict[Hashable, list[Any]] = {}  # count, worth, tick, value
-        self._heap: list[tuple[float, int, Hashable]] = []  # of which those with an older tick than their entry are void
+        self._heap: list[tuple[float, int, Hashable]] = []  # void with an older tick than the entry's
         self._age = 0.0
         self._ticks = itertools.count()
 

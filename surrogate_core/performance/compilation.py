@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 import time
 
-import jax.monitoring
-
 HIT = "/jax/compilation_cache/cache_hits"
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
@@ -34,6 +32,8 @@ class CompilerClock:
         if not self._listening:
             with self._lock:
                 if not self._listening:
+                    import jax.monitoring  # here: who evaluates a black box needs no JAX
+
                     jax.monitoring.register_event_duration_secs_listener(self._hear)
                     jax.monitoring.register_event_listener(self._count)
                     self._listening = True

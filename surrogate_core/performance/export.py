@@ -1,4 +1,4 @@
-"""A profile as files: JSON for programs, speedscope's and Chrome's formats for viewers, a picture for the rest of us."""
+"""A profile as files: JSON for programs, speedscope's and Chrome's formats for viewers, a picture for people."""
 
 from __future__ import annotations
 
@@ -73,22 +73,10 @@ def speedscope(profiler: PerformanceProfiler, name: str) -> dict[str, Any]:
     frames: dict[str, int] = {}
     start, profiles = _start(profiler), []
     for thread in _threads(profiler):
-        events: list[dict[str, Any]] = []
-
-        def tell(spans: list[Span], low: float, high: float) -> None:
-            for span in sorted(spans, key=lambda one: one.began):  # noqa: B023
-                if span.thread != thread:  # noqa: B023
-                    tell(span.children, low, high)
-                    continue
-                begin = min(max(span.began - start, low), high)
-                end = min(max(begin, span.began - start + span.wall_s), high)
-                frame = frames.setdefault(span.name, len(frames))
-                events.append({"type": "O", "frame": frame, "at": begin})  # noqa: B023
-                tell(span.children, begin, end)
-                events.append({"type": "C", "frame": frame, "at": end})  # noqa: B023
-                low = end
-
-        tell(profiler.spans, 0.0, float("inf"))
+        events = [
+            {"type": kind, "frame": frames.setdefault(name, len(frames)), "at": at}
+            for kind, name, at in _events(profiler.spans, thread, start, 0.0, float("inf"))
+        ]
         end = events[-1]["at"]
         profiles.append(
             {"type": "evented", "name": thread, "unit": "seconds", "startValue": 0, "endValue": end, "events": events}
@@ -102,8 +90,22 @@ def speedscope(profiler: PerformanceProfiler, name: str) -> dict[str, Any]:
     }
 
 
+def _events(spans: list[Span], thread: str, start: float, low: float, high: float) -> Iterator[tuple[str, str, float]]:
+    """Where operations of a thread open (O) and close (C), in order, each within the one around it."""
+    for span in sorted(spans, key=lambda one: one.began):
+        if span.thread != thread:
+            yield from _events(span.children, thread, start, low, high)
+            continue
+        begin = min(max(span.began - start, low), high)
+        end = min(max(begin, span.began - start + span.wall_s), high)
+        yield "O", span.name, begin
+        yield from _events(span.children, thread, start, begin, end)
+        yield "C", span.name, end
+        low = end
+
+
 def flame(profiler: PerformanceProfiler) -> Figure:
-    """Operations as bars over time, what is within one below it, the compiler's part of each hatched; memory below."""
+    """Operations as bars over time, what is within one below it, the compiler's part dark; memory under them."""
     from matplotlib.figure import Figure  # takes half a second to import
 
     walked, samples, start = list(_walk(profiler.spans)), _samples(profiler), _start(profiler)
@@ -115,16 +117,16 @@ def flame(profiler: PerformanceProfiler) -> Figure:
     names = sorted({span.name for span, _ in walked})
     for span, level in walked:
         begin, color = span.began - start, f"C{names.index(span.name) % 10}"
-        axes.barh(-level, span.wall_s, left=begin, height=0.9, color=color, alpha=0.75, edgecolor="white", linewidth=0.5)
+        axes.barh(-level, span.wall_s, left=begin, height=0.9, color=color, alpha=0.6, edgecolor="white", lw=0.5)
         if span.compile_s > 0:
-            axes.barh(-level, span.compile_s, left=begin, height=0.9, color="none", hatch="////", edgecolor="white", lw=0)
+            axes.barh(-level - 0.36, span.compile_s, left=begin, height=0.18, color="0.25")
         if span.wall_s > NARROW * total:
             told = f" {span.name}  {_seconds(span.wall_s)}"
             axes.text(begin, -level, told, va="center", ha="left", fontsize=8, clip_on=True)
     axes.set(xlim=(0, total), ylim=(-depth + 0.4, 0.6), yticks=[])
     axes.spines[["left", "right", "top"]].set_visible(False)
     compiled = sum(span.compile_s for span in profiler.spans)
-    axes.set_title(f"{_seconds(total)}, of which {_seconds(compiled)} compiling (hatched)", loc="left", fontsize=10)
+    axes.set_title(f"{_seconds(total)}, of which {_seconds(compiled)} compiling (dark)", loc="left", fontsize=10)
     for memory in below:
         times, mb = zip(*samples, strict=True)
         memory.fill_between(times, mb, color="0.8", step="post")

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Self
 from weakref import WeakSet
 
-import jax
 import psutil
 
 MB = 1e6
+STARTING = 0.05  # seconds after its birth for which a process may still show the memory of the one it was made of
 INTERVAL = 0.05  # seconds between samples
 SHARE = 0.05  # of the time, at most, is spent on sampling
 MOST_SAMPLES = 2000  # that are kept: of a longer work every second one, and so on
@@ -112,7 +112,7 @@ class MemoryMonitor:
         return self.get_peak_memory() - self._start
 
     def get_summary(self) -> dict[str, Any]:
-        """`start_mb`, `end_mb`, `peak_mb`, `increase_mb` = peak - start, and `device` of the same where there is a GPU."""
+        """`start_mb`, `end_mb`, `peak_mb`, `increase_mb` = peak - start, and `device` of the same on a GPU."""
         told: dict[str, Any] = {
             "start_mb": self._start,
             "end_mb": self._end,
@@ -157,7 +157,9 @@ class _Children:
         mb = 0.0
         for child in self._process.children(recursive=True):
             with suppress(psutil.Error, OSError):  # it ended while it was looked at
-                if os.getsid(child.pid) == self._session and self._before.get(child.pid) != child.create_time():
+                born = child.create_time()
+                is_ours = os.getsid(child.pid) == self._session and self._before.get(child.pid) != born
+                if is_ours and time.time() - born > STARTING:
                     mb += child.memory_info().rss / MB
                     self._cpu[child.pid] = sum(child.cpu_times()[:2])
         return mb
@@ -218,6 +220,8 @@ def _high_water_mb() -> float:
 
 def _device_memory() -> dict[str, float]:
     """What JAX's devices say of their own memory, all together; nothing where there are none but the CPU."""
+    import jax
+
     told = [stats for device in jax.local_devices() if (stats := device.memory_stats())]
     if not told:
         return {}

@@ -14,6 +14,7 @@ import numpy as np
 from surrogate_core.optimizers.local import LocalOptimizer
 from surrogate_core.optimizers.multi_start import MultiStartOptimizer
 from surrogate_core.performance.profiler import GRADIENTS, VALUES, Level, performance_monitor, tallied
+from surrogate_core.performance.wrappers import PLAIN
 from surrogate_core.surrogates.base import FittedSurrogate
 
 
@@ -51,11 +52,12 @@ class ProfiledOptimizer:
         """
         counts_itself = isinstance(self.base, LocalOptimizer | MultiStartOptimizer)
         seen = surrogate if counts_itself else _timed(surrogate)
-        with performance_monitor("optimize", self.profile_level) as profiler:
+        name = type(self.base).__name__
+        with performance_monitor(name, self.profile_level) as profiler:
             found = self.base.optimize(seen, x0, bounds, **how)
         summary = profiler.get_performance_summary()
         times = summary["timing_summary"]
-        whole = times["optimize"]
+        whole = times[name]
         profile = {
             VALUES: _told(times.get(VALUES)),
             GRADIENTS: _told(times.get(GRADIENTS)),
@@ -129,4 +131,4 @@ def _timed(surrogate: Any) -> Any:
     return _Timed(surrogate)
 
 
-jax.tree_util.register_pytree_node(_TimedFitted, FittedSurrogate.tree_flatten, FittedSurrogate.tree_unflatten)
+jax.tree_util.register_pytree_node(_TimedFitted, *PLAIN)

@@ -18,19 +18,21 @@ import threading
 import time
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, ParamSpec, TypeVar, get_args
 
-import jax
 import numpy as np
 
 from surrogate_core.performance.compilation import compiler
 from surrogate_core.performance.memory import INTERVAL, MemoryMonitor
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Level = Literal["basic", "detailed", "full"]
 VALUES, GRADIENTS = "function_evaluations", "gradient_evaluations"  # of a surrogate, by a search
 MOST_SPANS = 20_000  # that are kept for pictures; of more operations their times alone
@@ -85,6 +87,19 @@ class _Times:
             "compile_time": self.compile_s,
             "run_time": max(self.total_s - self.compile_s, 0.0),
         }
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of a piece of work: wall and CPU seconds, those of the compiler, and the peak of memory in MB.
+
+    Processes that it has started count in CPU and memory as far as they were seen alive, where it was asked for.
+    """
+
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    compile_s: float = 0.0
+    peak_mb: float = 0.0
 
 
 class PerformanceProfiler:
@@ -156,16 +171,25 @@ class PerformanceProfiler:
         """What has been measured so far.
 
         Returns:
-            `timing_summary`: of each operation `call_count`, `total_time`, `mean_time`, `min_time`, `max_time`, `p50`,
-            `p90`, `cpu_time`, `compile_time` and `run_time`, which is the rest, in seconds. `memory_summary`: `start_mb`,
-            `end_mb`, `peak_mb`, `increase_mb`, and `device` of the same where there is a GPU; nothing unless memory is
-            watched. `counters`.
+            `timing_summary`: of each operation `call_count`, and in seconds `total_time`, `mean_time`, `min_time`,
+            `max_time`, `p50`, `p90`, `cpu_time`, `compile_time` and `run_time`, which is the rest. `memory_summary`:
+            `start_mb`, `end_mb`, `peak_mb`, `increase_mb`, and `device` of the same where there is a GPU; nothing
+            unless memory is watched. `counters`.
         """
         with self._lock:
             times = {name: told.summary() for name, told in self._times.items()}
             counters = dict(self.counters)
         memory = self.memory.get_summary() if self.memory is not None else {}
         return {"timing_summary": times, "memory_summary": memory, "counters": counters}
+
+    @property
+    def cost(self) -> Cost:
+        """Of what was monitored first."""
+        span = self.spans[0]
+        if self.memory is None:
+            return Cost(span.wall_s, span.cpu_s, span.compile_s)
+        cpu_s = span.cpu_s + self.memory.children_cpu_s
+        return Cost(span.wall_s, cpu_s, span.compile_s, self.memory.get_peak_memory())
 
     def to_dict(self) -> dict[str, Any]:
         """The summary, the tree of operations, samples of memory, and functions where these were watched."""
@@ -210,6 +234,8 @@ class PerformanceProfiler:
             self._n_monitors += 1
             stack.callback(self._leave)
             if jax_trace is not None:
+                import jax
+
                 stack.enter_context(jax.profiler.trace(str(jax_trace)))
             if profile_level == "full":
                 stack.enter_context(self._watch_functions())
@@ -296,6 +322,20 @@ def operation(name: str) -> AbstractContextManager[None]:
     return _NOTHING if around is None else around.profiler.operation(name)
 
 
+def timed(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Makes every call of a function an `operation`."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def inside(*args: P.args, **kwargs: P.kwargs) -> R:
+            with operation(name):
+                return function(*args, **kwargs)
+
+        return inside
+
+    return decorate
+
+
 def record(name: str, seconds: float, calls: int = 1) -> None:
     """Tells the monitor within which this is, if there is one, of calls that were timed elsewhere."""
     if (around := _open.get()) is not None:
@@ -334,6 +374,8 @@ _NOTHING: AbstractContextManager[None] = nullcontext()
 
 def _settle() -> None:
     """Waits for all that JAX computes."""
+    import jax
+
     for value in jax.live_arrays():
         with suppress(RuntimeError):  # it was deleted meanwhile
             value.block_until_ready()

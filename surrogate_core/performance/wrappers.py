@@ -16,6 +16,8 @@ from surrogate_core.surrogates.base import FittedSurrogate, evaluate
 REMEMBERED = ("predict", "uncertainty", "gradient")
 NEIGHBOURS = 64  # that are predicted together: on a CPU hardly dearer than one
 
+PLAIN: Any = (FittedSurrogate.tree_flatten, FittedSurrogate.tree_unflatten)  # a wrapper is transformed as what it wraps
+
 _numbers = itertools.count()
 
 
@@ -89,13 +91,13 @@ class CachedSurrogate(_Remembering, FittedSurrogate):
         self._neighbours = neighbours
 
     def predict(self, X: Any) -> np.ndarray:
-        return self._remembered("predict", super().predict, X)  # type: ignore[no-any-return]
+        return self._remembered("predict", super().predict, X)
 
     def uncertainty(self, X: Any) -> np.ndarray:
-        return self._remembered("uncertainty", super().uncertainty, X)  # type: ignore[no-any-return]
+        return self._remembered("uncertainty", super().uncertainty, X)
 
     def gradient(self, X: Any) -> np.ndarray:
-        return self._remembered("gradient", super().gradient, X)  # type: ignore[no-any-return]
+        return self._remembered("gradient", super().gradient, X)
 
 
 class CachedPredictor(_Remembering):
@@ -159,8 +161,8 @@ def enable_caching(
 class VectorizedSurrogate(FittedSurrogate):
     """A fitted surrogate that predicts any number of points in batches of one size: one compilation, bounded memory.
 
-    Points may be an array, a numpy memmap, or an iterator of points or of arrays of points; of an iterator the answer is
-    an iterator too, of an array for each batch.
+    Points may be an array, a numpy memmap, or an iterator of points or of arrays of points. Of an iterator the answer
+    is an iterator too, of an array for each batch.
 
     Args:
         surrogate: a fitted surrogate.
@@ -219,4 +221,4 @@ def _batches(parts: Iterable[Any], size: int) -> Iterator[np.ndarray]:
 
 
 for _kind in (CachedSurrogate, VectorizedSurrogate):
-    jax.tree_util.register_pytree_node(_kind, FittedSurrogate.tree_flatten, FittedSurrogate.tree_unflatten)
+    jax.tree_util.register_pytree_node(_kind, *PLAIN)

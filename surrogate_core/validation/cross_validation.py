@@ -5,6 +5,7 @@ import numpy as np
 
 from surrogate_core.dataset import Dataset
 from surrogate_core.parallel import in_threads
+from surrogate_core.performance.profiler import timed
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
 from surrogate_core.surrogates.predictive import Predictive
 from surrogate_core.validation.held_out import HeldOut
@@ -12,6 +13,7 @@ from surrogate_core.validation.held_out import HeldOut
 FOLDS = 5  # by which a surrogate is judged where nobody says how many
 
 
+@timed("cross_validate")
 def cross_validate(spec: Surrogate, dataset: Dataset, folds: int, seed: int, n_workers: int | None = None) -> HeldOut:
     """Fits the spec once a fold, the folds in threads where that is faster.
 
@@ -60,6 +62,7 @@ def held_out_r2(spec: Surrogate, rows: Dataset, seed: int) -> float | None:
     return cross_validate(spec, rows, folds, seed).metrics["r2"] if folds > 1 else None
 
 
+@timed("leave_one_out")
 def leave_one_out(fitted: FittedSurrogate, dataset: Dataset) -> HeldOut | None:
     """Every ok row by itself in a fold, without another fit: hyperparameters stay what all rows made them.
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from surrogate_core.dataset import Dataset
 from surrogate_core.parallel import in_threads
+from surrogate_core.performance.profiler import timed
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
 from surrogate_core.validation.metrics import finite, rms
 
@@ -69,6 +70,7 @@ class LearningCurve:
         return [{"repeat": r, "n": int(self.n[k]), "rmse": finite(self.rmse[r, k])} for r, k in places]
 
 
+@timed("learning_curve")
 def learning_curve(
     spec: Surrogate, dataset: Dataset, seed: int, repeats: int = 3, n_workers: int | None = None
 ) -> LearningCurve:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from surrogate_core.performance.profiler import timed
 from surrogate_core.precision import float64
 from surrogate_core.sampling import sample
 from surrogate_core.surrogates.base import FittedSurrogate
@@ -52,6 +53,7 @@ class SobolIndices:
         ]
 
 
+@timed("sensitivity")
 def sobol_indices(fitted: FittedSurrogate, seed: int, n: int = 1024) -> SobolIndices:
     """Indices of every variable, whatever its kind, uniform over its scale or its choices; constraints are not heeded.
 

@@ -24,7 +24,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from surrogate_core.atomic import write_file
-from surrogate_core.performance.profiler import Cost
+from surrogate_core.performance.profiler import Cost, PerformanceProfiler
 from tasks.errors import BadInput, StageFailed
 from tasks.keys import DATASET, EVALUATIONS, STAGES, TUNED_EVALUATIONS
 from tasks.outputs import read_dataset
@@ -141,10 +141,24 @@ class Tracker:
             tags = self.client.get_run(self.run_id).data.tags
         return {name.removeprefix("cache.") for name in tags if name.startswith("cache.")}
 
-    def publish(self, report: Report, cache: Cache, cost: Cost | None) -> None:
-        """Logs a stage: metrics, tables, pictures, what it cost, and whether it came from the cache."""
+    def publish(
+        self, report: Report, cache: Cache, cost: Cost | None, profiler: PerformanceProfiler | None = None
+    ) -> None:
+        """Logs a stage: metrics, tables, pictures, what it cost, its profile, and whether it came from the cache."""
         with self._observing(report.stage):
             self._publish(report, cache, cost)
+            if profiler is not None:
+                self._log_profile(report.stage, profiler)
+
+    def _log_profile(self, stage: str, profiler: PerformanceProfiler) -> None:
+        """As files under `profiles`, which also stay beside the pictures, and of each operation its seconds."""
+        now, times = int(time.time() * 1000), profiler.get_performance_summary()["timing_summary"]
+        told = {f"profile.{stage}.{name}.total_s": one["total_time"] for name, one in times.items() if name != stage}
+        self.client.log_batch(self.run_id, metrics=[Metric(_name(name), s, now, 0) for name, s in told.items()])
+        for ending in (".json", ".speedscope.json", ".svg"):
+            path = profiles_folder(self.workspace) / f"{stage}{ending}"
+            profiler.save(path)
+            self.client.log_artifact(self.run_id, str(path), "profiles")
 
     def _publish(self, report: Report, cache: Cache, cost: Cost | None) -> None:
         values = {f"{report.stage}.{name}": value for name, value in report.metrics.items()}
@@ -247,6 +261,11 @@ def _is_alive(process: str) -> bool:
 def pictures_folder(workspace: Workspace) -> Path:
     """Where the pictures of the last run are, for people; they are drawn anew and not versioned."""
     return workspace.unversioned / "pictures"
+
+
+def profiles_folder(workspace: Workspace) -> Path:
+    """Where the profiles of the last run are."""
+    return workspace.unversioned / "profiles"
 
 
 def dvc_process() -> str | None:
