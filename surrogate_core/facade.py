@@ -82,7 +82,7 @@ class SurrogateOptimizer:
     @property
     def is_fitted(self) -> bool:
         return isinstance(self.surrogate, FittedSurrogate) or (
-            self._fitted is not None and self._fitted is self.surrogate
+            self._fitted is not None and self._fitted is getattr(self.surrogate, "wrapped", self.surrogate)
         )
 
     @timed("fit")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import math
 import threading
 import time
-from abc import ABC, abstractmethod
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
+from functools import partial
 from typing import Any, Literal, get_args
 
+import cachetools
 import numpy as np
 
 CacheType = Literal["lru", "lfu", "ttl"]
@@ -103,7 +102,9 @@ class SurrogateCache:
             value = value.copy()
             value.flags.writeable = False
         with self._lock:
-            self._evictions += self._entries.set(key, value)
+            n_expected = len(self._entries) + (key not in self._entries)
+            self._entries[key] = value
+            self._evictions += n_expected - len(self._entries)
 
     def clear(self) -> None:
         """Forgets all values; the statistics go on."""
@@ -112,6 +113,11 @@ class SurrogateCache:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __reduce__(self) -> Any:
+        """In another process it begins empty."""
+        how: dict[str, Any] = {"ttl": self.ttl, "decimals": self.decimals, "model": self.model}
+        return partial(SurrogateCache, self.max_size, self.policy, **how), ()
 
     @property
     def statistics(self) -> dict[str, Any]:
@@ -128,129 +134,48 @@ class SurrogateCache:
             }
 
 
-class _Entries(ABC):
-    """Values by key, of which the least valuable goes when there are more than `max_size`."""
-
-    def __init__(self, max_size: int) -> None:
-        self._max_size = max_size
-
-    @abstractmethod
-    def get(self, key: Hashable) -> Any: ...
-
-    @abstractmethod
-    def set(self, key: Hashable, value: Any) -> int:
-        """Returns how many others went."""
-
-    @abstractmethod
-    def __len__(self) -> int: ...
-
-
-class _LRU(_Entries):
-    def __init__(self, max_size: int) -> None:
-        super().__init__(max_size)
-        self._values: OrderedDict[Hashable, Any] = OrderedDict()
-
-    def get(self, key: Hashable) -> Any:
-        value = self._values.get(key)
-        if value is not None:
-            self._values.move_to_end(key)
-        return value
-
-    def set(self, key: Hashable, value: Any) -> int:
-        self._values[key] = value
-        self._values.move_to_end(key)
-        if len(self._values) > self._max_size:
-            self._values.popitem(last=False)
-            return 1
-        return 0
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-
-class _TTL(_Entries):
-    """Oldest first, as every entry lives equally long."""
-
-    def __init__(self, max_size: int, ttl: float, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(max_size)
-        self._ttl = ttl
-        self._clock = clock
-        self._values: OrderedDict[Hashable, tuple[float, Any]] = OrderedDict()
-
-    def get(self, key: Hashable) -> Any:
-        until, value = self._values.get(key, (math.inf, None))
-        if self._clock() >= until:
-            del self._values[key]
-            return None
-        return value
-
-    def set(self, key: Hashable, value: Any) -> int:
-        now, n_before = self._clock(), len(self._values)
-        n_new = key not in self._values
-        self._values[key] = now + self._ttl, value
-        self._values.move_to_end(key)
-        while self._values:
-            oldest = next(iter(self._values))
-            if len(self._values) <= self._max_size and self._values[oldest][0] > now:
-                break
-            del self._values[oldest]
-        return n_before + n_new - len(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-
-class _LFU(_Entries):
+class _LFU(cachetools.Cache):
     """An entry is worth how often it was asked for, plus what the last one that went was worth when it came in."""
 
-    def __init__(self, max_size: int) -> None:
-        super().__init__(max_size)
-        self._values: dict[Hashable, list[Any]] = {}  # count, worth, tick, value
+    def __init__(self, maxsize: int) -> None:
+        super().__init__(maxsize)
+        self._uses: dict[Hashable, tuple[int, float, int]] = {}  # count, worth, tick
         self._heap: list[tuple[float, int, Hashable]] = []  # void with an older tick than the entry's
         self._age = 0.0
         self._ticks = itertools.count()
 
-    def get(self, key: Hashable) -> Any:
-        entry = self._values.get(key)
-        if entry is None:
-            return None
-        self._used(key, entry)
-        return entry[3]
+    def __getitem__(self, key: Hashable) -> Any:
+        value = super().__getitem__(key)
+        self._used(key)
+        return value
 
-    def set(self, key: Hashable, value: Any) -> int:
-        entry = self._values.get(key)
-        n_gone = 0
-        if entry is None:
-            if len(self._values) >= self._max_size:
-                self._evict()
-                n_gone = 1
-            entry = self._values[key] = [0, 0.0, 0, value]
-        entry[3] = value
-        self._used(key, entry)
-        return n_gone
+    def __setitem__(self, key: Hashable, value: Any) -> None:
+        super().__setitem__(key, value)
+        self._used(key)
 
-    def _used(self, key: Hashable, entry: list[Any]) -> None:
-        entry[0] += 1
-        entry[1], entry[2] = entry[0] + self._age, next(self._ticks)
-        heapq.heappush(self._heap, (entry[1], entry[2], key))
-        if len(self._heap) > 4 * self._max_size + 64:
-            self._heap = [(worth, tick, key) for key, (_, worth, tick, _) in self._values.items()]
-            heapq.heapify(self._heap)
+    def __delitem__(self, key: Hashable) -> None:
+        super().__delitem__(key)
+        del self._uses[key]
 
-    def _evict(self) -> None:
+    def popitem(self) -> tuple[Hashable, Any]:
         while True:
             worth, tick, key = heapq.heappop(self._heap)
-            entry = self._values.get(key)
-            if entry is not None and entry[2] == tick:
-                self._age = worth
-                del self._values[key]
-                return
+            if self._uses.get(key, (0, 0.0, -1))[2] == tick:
+                self._age, value = worth, super().__getitem__(key)
+                del self[key]
+                return key, value
 
-    def __len__(self) -> int:
-        return len(self._values)
+    def _used(self, key: Hashable) -> None:
+        count = self._uses.get(key, (0, 0.0, 0))[0] + 1
+        worth, tick = count + self._age, next(self._ticks)
+        self._uses[key] = count, worth, tick
+        heapq.heappush(self._heap, (worth, tick, key))
+        if len(self._heap) > 4 * self.maxsize + 64:
+            self._heap = [(worth, tick, key) for key, (_, worth, tick) in self._uses.items()]
+            heapq.heapify(self._heap)
 
 
-def _entries(policy: CacheType, max_size: int, ttl: float) -> _Entries:
+def _entries(policy: CacheType, max_size: int, ttl: float) -> Any:
     if policy == "ttl":
-        return _TTL(max_size, ttl)
-    return _LRU(max_size) if policy == "lru" else _LFU(max_size)
+        return cachetools.TTLCache(max_size, ttl, timer=time.monotonic)
+    return cachetools.LRUCache(max_size) if policy == "lru" else _LFU(max_size)
