@@ -56,20 +56,22 @@ def evaluate_points(
         keywords: the black box takes parameters as keywords, else one (d,) array.
         on_progress: called with (done, total).
     """
-    keys = [f"{label}/{i}/{hashlib.sha256(x.tobytes()).hexdigest()[:16]}" for i, x in enumerate(X)]
-    arguments: list[Any] = [space.params(x) for x in X] if keywords else list(X)
+    keys = None
+    if evaluator.remembers:
+        keys = [f"{label}/{i}/{hashlib.sha256(x.tobytes()).hexdigest()[:16]}" for i, x in enumerate(X)]
+    arguments: Any = [space.params(x) for x in X] if keywords else X
     with operation("evaluate"):
-        evaluations = evaluator.evaluate(keys, arguments, on_progress)
-    blank = (np.nan,) * space.n_dims
-    return Dataset(
-        X,
-        np.array([sign * evaluation.value for evaluation in evaluations]),
-        space,
-        np.array([evaluation.status for evaluation in evaluations], dtype=str),
-        np.array([evaluation.reason for evaluation in evaluations], dtype=str),
-        sign * np.array([e.gradient or blank for e in evaluations]).reshape(X.shape),
-        np.array([np.nan if e.noise is None else e.noise for e in evaluations]),
-    )
+        found = evaluator.evaluate(keys, arguments, on_progress)
+    others = found.others
+    status, reason = np.full(len(X), "ok", dtype=object), np.full(len(X), "", dtype=object)
+    gradients, noise = np.full(X.shape, np.nan), np.full(len(X), np.nan)
+    for i, evaluation in others.items():
+        status[i], reason[i] = evaluation.status, evaluation.reason
+        if evaluation.gradient is not None:
+            gradients[i] = evaluation.gradient
+        if evaluation.noise is not None:
+            noise[i] = evaluation.noise
+    return Dataset(X, sign * found.values, space, status.astype(str), reason.astype(str), sign * gradients, noise)
 
 
 class DataCollector:

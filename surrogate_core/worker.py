@@ -1,4 +1,4 @@
-"""One call and what became of it, and a process that makes calls: spawned, and ended with all that it has started."""
+"""Calls and what became of them, and a process that makes calls: spawned, and ended with all that it has started."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import re
 import signal
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal
+
+import numpy as np
 
 from surrogate_core.environment import environment
 from surrogate_core.output_log import OutputLog
@@ -47,15 +50,56 @@ def attempt(function: Callable[[Any], Any], argument: Any) -> Outcome:
     """Call a function that may raise anything at all."""
     try:
         return Outcome(function(argument), "ok")
-    except BaseException as error:  # a black box's sys.exit() is a failure like any other
-        # Ctrl-C reaches the main thread alone.
-        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
-            raise
-        # TracebackException survives an error whose __str__ raises.
-        message = str(traceback.TracebackException(type(error), error, None))
-        return Outcome(
-            None, "error", _one_line(f"{type(error).__name__}: {message}" if message else type(error).__name__)
-        )
+    except BaseException as error:  # noqa: BLE001 - a black box's sys.exit() is a failure like any other
+        return failure(error)
+
+
+def failure(error: BaseException) -> Outcome:
+    """What became of a call that raised.
+
+    Raises:
+        KeyboardInterrupt: it was Ctrl-C, which reaches the main thread alone.
+    """
+    if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+        raise error
+    # TracebackException survives an error whose __str__ raises.
+    message = str(traceback.TracebackException(type(error), error, None))
+    return Outcome(None, "error", _one_line(f"{type(error).__name__}: {message}" if message else type(error).__name__))
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers(Sequence[Outcome]):
+    """Outcomes of many calls of which most gave just a number.
+
+    Args:
+        values: (n,) what they gave.
+        others: the outcomes, by place, of those that did not.
+    """
+
+    values: np.ndarray
+    others: Mapping[int, Outcome]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, i: Any) -> Any:
+        return self.others.get(i) or Outcome(float(self.values[i]), "ok")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What became of calls that were made one after the other, and how long they took all together."""
+
+    outcomes: Sequence[Outcome]
+    seconds: float
+
+
+def call_many(function: Callable[[Any], Any], arguments: Sequence[Any]) -> Reply:
+    """Call a function on one argument after the other, by its own `many(arguments) -> outcomes` where it has that."""
+    began = time.perf_counter()
+    many = getattr(function, "many", None)
+    outcomes = [attempt(function, argument) for argument in arguments] if many is None else many(arguments)
+    return Reply(outcomes, time.perf_counter() - began)
 
 
 def _one_line(text: str) -> str:
@@ -70,7 +114,7 @@ class Worker:
 
     def __init__(self, pickled: bytes, output: OutputLog | None, deadline: float) -> None:
         self.is_ready = False
-        self.task: int | None = None
+        self.task: Sequence[int] | None = None
         self.deadline = deadline
         self.connection, theirs = _SPAWN.Pipe()
         printed, printing = _SPAWN.Pipe(duplex=False) if output else (None, None)
@@ -87,8 +131,8 @@ class Worker:
     def is_idle(self) -> bool:
         return self.is_ready and self.task is None
 
-    def hand_over(self, i: int, payload: bytes, deadline: float) -> None:
-        self.task, self.deadline = i, deadline
+    def hand_over(self, numbers: Sequence[int], payload: bytes, deadline: float) -> None:
+        self.task, self.deadline = numbers, deadline
         self._send(payload)
 
     def _send(self, payload: bytes) -> None:
@@ -96,6 +140,7 @@ class Worker:
             self.connection.send_bytes(payload)
 
     def receive(self) -> Outcome:
+        """An outcome whose value is the `Reply`; or what became of the process."""
         try:
             outcome: Outcome = self.connection.recv()
         except (EOFError, OSError):
@@ -127,7 +172,7 @@ class Worker:
 
 
 def _serve(connection: Connection, printing: Connection | None) -> None:
-    """What a worker does: fetch the function, say that it is ready, then answer each argument until the pipe ends."""
+    """What a worker does: fetch the function, say that it is ready, then answer arguments until the pipe ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.setpgrp()
@@ -143,7 +188,7 @@ def _serve(connection: Connection, printing: Connection | None) -> None:
         sys.path.append(os.getcwd())
 
     def answer(payload: bytes) -> bytes:
-        return pickle.dumps(fetched.value(pickle.loads(payload)))
+        return pickle.dumps(call_many(fetched.value, pickle.loads(payload)))
 
     with suppress(EOFError, OSError):
         fetched = attempt(pickle.loads, connection.recv_bytes())

@@ -126,7 +126,8 @@ def test_no_points_are_an_empty_table() -> None:
 def test_progress_is_told_to_the_end() -> None:
     heard: list[tuple[int, int]] = []
     DataCollector(squares, [(-1, 1)] * 2).collect(4, on_progress=lambda done, total: heard.append((done, total)))
-    assert heard == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
+    assert (heard[0], heard[-1]) == ((0, 4), (4, 4))
+    assert heard == sorted(set(heard))
 
 
 def test_a_journal_answers_for_the_same_points_of_the_same_batch_alone(tmp_path: Any) -> None:

@@ -11,20 +11,22 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 from blackboxes import UnprintableError, act, is_running, running_script, squares_by_processes, wait_until
 
-from surrogate_core import execution
+from surrogate_core import process_pool
 from surrogate_core.execution import ExecutorSpec, Pool, WorkerNotStarted, open_pool
 from surrogate_core.worker import Outcome
 
-KINDS = ["serial", "threads", "processes"]
+KINDS = ["serial", "threads", "processes", "auto"]
 PROCESSES = ExecutorSpec("processes", 2)
 
 
@@ -111,7 +113,7 @@ def test_starts_and_ends_are_told_here_and_only_free_workers_get_work(kind: str,
     pool.run([("sleep", 0.05)] * n, on_start, on_end)
     assert [i for what, i in told if what == "start"] == list(range(n))
     assert sorted(i for what, i in told if what == "end") == list(range(n))
-    assert most == (1 if kind == "serial" else 2)
+    assert most == (1 if kind in ("serial", "auto") else 2)
 
 
 def test_workers_stay_warm(pool: Pool) -> None:
@@ -137,7 +139,7 @@ def test_an_exception_in_a_callback_stops_the_run_and_the_next_is_clean(pool: Po
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"kind": "fork"}, "executor: expected one of 'serial', 'threads', 'processes', got 'fork'"),
+        ({"kind": "fork"}, "executor: expected one of 'serial', 'threads', 'processes', 'auto', got 'fork'"),
         ({"n_workers": 0}, "n_workers: expected an integer >= 1, got 0"),
         ({"n_workers": 1.5}, "n_workers: expected an integer >= 1, got 1.5"),
         ({"n_workers": True}, "n_workers: expected an integer >= 1, got True"),
@@ -159,6 +161,61 @@ def test_a_timeout_needs_processes(kind: str) -> None:
 def test_a_timeout_is_a_number_of_seconds(timeout: float) -> None:
     with pytest.raises(ValueError, match=r"timeout: expected a number of seconds > 0, got"):
         open_pool(act, PROCESSES, timeout).__enter__()
+
+
+# Short calls go in chunks
+
+
+@pytest.mark.parametrize("n", [1, 7, 5000])
+def test_short_calls_go_together_and_come_back_in_order(kind: str, n: int) -> None:
+    chunks: list[int] = []
+    ended: dict[int, Any] = {}
+
+    def end(numbers: Any, outcomes: Any) -> None:
+        chunks.append(len(numbers))
+        ended.update(zip(numbers, [outcome.value for outcome in outcomes], strict=True))
+
+    started: list[int] = []
+    with open_pool(double, ExecutorSpec(kind, 2)) as pool:
+        pool.run_chunks(np.arange(n), started.extend, end)
+        assert ended == {i: 2 * i for i in range(n)}
+        assert sorted(started) == list(range(n))
+        assert (max(chunks) > 50) == (n == 5000)
+        assert [outcome.value for outcome in pool.run(list(range(9)))] == list(range(0, 18, 2))
+
+
+def double(x: Any) -> Any:
+    return 2 * x
+
+
+@pytest.mark.parametrize("end", ["os._exit(3)", "time.sleep(60)", "return_lock()"])
+def test_a_call_that_is_lost_takes_no_other_of_its_chunk_with_it(end: str) -> None:
+    def call(x: int) -> Any:
+        if x != 700:
+            return x
+        if "exit" in end:
+            os._exit(3)
+        if "sleep" in end:
+            time.sleep(60)
+        return threading.Lock()
+
+    with open_pool(call, ExecutorSpec("processes", 2), timeout=1) as pool:
+        outcomes = pool.run(list(range(1000)))
+    assert [outcome.value for outcome in outcomes] == [None if i == 700 else i for i in range(1000)]
+    assert outcomes[700].status == {"o": "died", "t": "timeout", "r": "error"}[end[0]]
+
+
+def test_auto_calls_here_what_is_short_and_in_processes_what_is_long() -> None:
+    def whereabouts(seconds: float) -> int:
+        time.sleep(seconds)
+        return os.getpid()
+
+    with open_pool(whereabouts, ExecutorSpec("auto", 2)) as pool:
+        short, long = pool.run([1e-5] * 2000), pool.run([0.12] * 60)
+    assert {outcome.value for outcome in short} == {os.getpid()}
+    pids = [outcome.value for outcome in long]
+    assert pids[0] == os.getpid()
+    assert len(set(pids[2:]) - {os.getpid()}) == 2
 
 
 # What processes alone can promise
@@ -217,7 +274,7 @@ def test_a_start_that_takes_for_ever_is_an_error(tmp_path: Path, monkeypatch: py
         "def double(x): return 2 * x\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(execution, "START_SECONDS", 1.5)
+    monkeypatch.setattr(process_pool, "START_SECONDS", 1.5)
     before = set(multiprocessing.active_children())
     with (
         open_pool(__import__("endless").double, PROCESSES, timeout=0.5) as pool,
@@ -297,16 +354,21 @@ def test_programs_left_in_the_background_end_with_the_pool(end: tuple[str, Any])
     wait_until(lambda: not is_running(left))
 
 
-def test_a_function_that_cannot_be_imported_by_name_is_refused() -> None:
-    def local(x: float) -> float:
-        return x
+def test_lambdas_and_closures_travel_and_what_holds_a_lock_is_refused() -> None:
+    factor = 3
 
-    for function, name in [(lambda x: x, "<lambda>"), (local, "local"), (threading.Lock().__enter__, "__enter__")]:
-        message = f"function: must be importable by name to run in processes (got {name}); use executor 'threads'"
-        with pytest.raises(ValueError, match=re.escape(message)), open_pool(function, PROCESSES):
-            pass
-        with open_pool(function, ExecutorSpec("serial")) as pool:
-            assert len(pool.run([1])) == 1
+    def local(x: float) -> float:
+        return factor * x
+
+    for function, expected in [(lambda x: x + factor, 5), (local, 6)]:
+        with open_pool(function, PROCESSES) as pool:
+            assert [outcome.value for outcome in pool.run([2, 2])] == [expected] * 2
+    held = threading.Lock().__enter__
+    message = "function: expected one that can travel to another process, got __enter__ ("
+    with pytest.raises(ValueError, match=re.escape(message)), open_pool(held, PROCESSES):
+        pass
+    with open_pool(held, ExecutorSpec("serial")) as pool:
+        assert len(pool.run([1])) == 1
 
 
 @pytest.mark.parametrize(
