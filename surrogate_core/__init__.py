@@ -11,6 +11,7 @@ _HOMES = {
     "Categorical": "space",
     "Dataset": "dataset",
     "DataCollector": "collection",
+    "ParallelDataCollector": "collection",
     "collect_data": "collection",
     "GPSurrogate": "surrogates.gaussian_process",
     "NeuralSurrogate": "surrogates.neural_network",

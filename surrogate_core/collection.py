@@ -1,18 +1,22 @@
 """Collecting evaluations: a design in the unit cube, its points evaluated in parallel, their rows in a dataset."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from surrogate_core.atomic import TEMPORARY
 from surrogate_core.dataset import Dataset
 from surrogate_core.evaluation import Evaluator
-from surrogate_core.execution import ExecutorSpec
+from surrogate_core.execution import ExecutorSpec, Kind
 from surrogate_core.performance.profiler import operation
 from surrogate_core.problems.black_box import call_with, check_signature
-from surrogate_core.sampling import MOST_DRAWN, Sampling, feasible_sample
+from surrogate_core.sampling import MOST_DRAWN, Sampling, feasible_sample, sample_in_parts
 from surrogate_core.space import SearchSpace
 
 Progress = Callable[[int, int], None]
@@ -82,6 +86,8 @@ class DataCollector:
             it has a single parameter that no variable is named like.
         bounds: (low, high) pairs, or a `SearchSpace`.
         executor: where the function is called; by default here, one call after the other.
+        timeout: seconds after which a call is stopped and has failed; in processes only.
+        retries: how many more times a call is tried that fails, or whose worker dies.
     """
 
     def __init__(
@@ -89,10 +95,15 @@ class DataCollector:
         function: Callable[..., Any],
         bounds: Sequence[tuple[float, float]] | SearchSpace,
         executor: ExecutorSpec | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int = 0,
     ):
         self.function = function
         self.space = bounds if isinstance(bounds, SearchSpace) else SearchSpace.from_bounds(bounds)
         self.executor = executor or ExecutorSpec("serial")
+        self.timeout = timeout
+        self.retries = retries
         self._keywords = isinstance(bounds, SearchSpace)
 
     def collect(
@@ -103,13 +114,131 @@ class DataCollector:
 
     def evaluate(self, X: np.ndarray, on_progress: Progress | None = None) -> Dataset:
         """Evaluates the function at points, (n, d), in the problem's units."""
+        with self._evaluator() as evaluator:
+            return self._rows(evaluator, X, on_progress)
+
+    def collect_streaming(
+        self,
+        n_samples: int,
+        chunk_size: int = 10_000,
+        path: str | Path = "dataset.parquet",
+        sampling: Sampling = "sobol",
+        seed: int = 0,
+        on_progress: Progress | None = None,
+    ) -> Path:
+        """The rows of `collect` as a parquet file, of which one chunk at a time is in memory.
+
+        `Dataset.from_bytes` reads the file, `NeuralSurrogate.fit_parquet` learns from it. Where points may repeat each
+        other, as in a space without continuous variables, they do. What has been evaluated when this is interrupted is
+        in the file.
+
+        Args:
+            n_samples: points.
+            chunk_size: of which at most so many are a row group.
+            path: of the file, which appears when it is complete.
+            sampling: "sobol" or "random".
+            seed: fixes every bit.
+            on_progress: called with (done, total).
+
+        Raises:
+            ValueError: no points come one by one by that design, or too few meet the constraints.
+        """
+        if n_samples < 1:
+            raise ValueError(f"n_samples: expected an integer >= 1, got {n_samples!r}")
+        path, n_done = Path(path), 0
+        report = on_progress or (lambda done, total: None)
+        with self._evaluator() as evaluator, RowGroups(path) as groups:
+            for X in self._chunks(n_samples, chunk_size, sampling, seed):
+                before = n_done
+                rows = self._rows(evaluator, X, lambda done, _: report(before + done, n_samples))  # noqa: B023
+                groups.append(rows)
+                n_done += len(X)
+        return path
+
+    def _chunks(self, n_samples: int, chunk_size: int, sampling: Sampling, seed: int) -> Iterator[np.ndarray]:
+        n_drawn = n_made = 0
+        for U in sample_in_parts(sampling, chunk_size, self.space.n_dims, seed):
+            X = self.space.decode(U)
+            if self.space.constraints:
+                X = X[self.space.is_feasible(X)]
+            n_drawn, X = n_drawn + len(U), X[: n_samples - n_made]
+            n_made += len(X)
+            if len(X):
+                yield X
+            if n_made == n_samples:
+                return
+            if n_drawn > MOST_DRAWN and n_made < 1e-3 * n_drawn:
+                raise ValueError(
+                    f"constraints: expected {n_samples} points that meet them, got {n_made} of {n_drawn}; narrow the "
+                    "bounds to where they are met"
+                )
+
+    def _evaluator(self) -> Evaluator:
         if self._keywords:
             check_signature(self.function, self.space.names, getattr(self.function, "__name__", "function"))
         call = partial(call_with, self.function) if self._keywords else self.function
-        with Evaluator(call, self.executor) as evaluator:
-            return evaluate_points(
-                evaluator, self.space, X, "collect", keywords=self._keywords, on_progress=on_progress
-            )
+        return Evaluator(call, self.executor, self.timeout, self.retries)
+
+    def _rows(self, evaluator: Evaluator, X: np.ndarray, on_progress: Progress | None) -> Dataset:
+        return evaluate_points(evaluator, self.space, X, "collect", keywords=self._keywords, on_progress=on_progress)
+
+
+class ParallelDataCollector(DataCollector):
+    """A collector that calls the function in several workers at a time; the rows are the same however many there are.
+
+    Args:
+        function: as of `DataCollector`; lambdas and closures travel to other processes too.
+        bounds: (low, high) pairs, or a `SearchSpace`.
+        n_jobs: workers; None or -1 for one on each usable CPU.
+        executor: "threads", "processes", "serial", or "auto": processes, unless calls are so short that they are sooner
+            made here.
+        timeout: seconds after which a call is stopped and has failed.
+        retries: how many more times a call is tried that fails, or whose worker dies.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        bounds: Sequence[tuple[float, float]] | SearchSpace,
+        n_jobs: int | None = None,
+        *,
+        executor: Kind = "auto",
+        timeout: float | None = None,
+        retries: int = 1,
+    ):
+        spec = ExecutorSpec(executor, None if n_jobs == -1 else n_jobs)
+        super().__init__(function, bounds, spec, timeout=timeout, retries=retries)
+
+
+class RowGroups:
+    """A parquet file of datasets, a row group each, which is there once it is closed; of nothing there is no file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._temporary = path.with_name(f"{TEMPORARY}{path.name}")
+        self._writer: pq.ParquetWriter | None = None
+
+    def append(self, rows: Dataset) -> None:
+        """Raises ValueError where the rows tell of derivatives or noise, and the first ones did not, or not at all."""
+        table = rows.to_table()
+        if self._writer is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = pq.ParquetWriter(self._temporary, table.schema.with_metadata(rows.about()))
+        known, found = self._writer.schema.names, table.schema.names
+        if unknown := [name for name in found if name not in known]:
+            raise ValueError(f"{unknown[0]}: expected what the first chunk told of, which was {', '.join(known)}")
+        for name in known:
+            if name not in found:  # nothing of it is known in this chunk
+                table = table.append_column(name, pa.nulls(len(table), pa.float64()))
+        self._writer.write_table(table.select(known).cast(self._writer.schema))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._temporary.replace(self.path)
 
 
 def collect_data(

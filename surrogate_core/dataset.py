@@ -150,8 +150,8 @@ class Dataset:
             content.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
         return content.hexdigest()
 
-    def to_bytes(self) -> bytes:
-        """The table as parquet; equal content gives equal bytes."""
+    def to_table(self) -> pa.Table:
+        """The columns as they are written."""
         columns: dict[str, Any] = {name: self.X[:, i] for i, name in enumerate(self.space.names)}
         columns |= {"objective": pa.array(self.y, from_pandas=True), "status": self.status, "reason": self.reason}
         if self.noise is not None:
@@ -159,10 +159,17 @@ class Dataset:
         if self.gradients is not None:
             for i, name in enumerate(self.space.names):
                 columns[GRADIENT + name] = pa.array(self.gradients[:, i], from_pandas=True)
-        about = {"schema": SCHEMA, "space": self.space.to_config(), "metadata": dict(self.metadata)}
-        metadata = {"surrogate": orjson.dumps({**about, "digest": self.digest}, option=orjson.OPT_SORT_KEYS)}
+        return pa.table(columns)
+
+    def about(self, **more: Any) -> dict[str, bytes]:
+        """What is written beside the columns, and by what they are known as a dataset."""
+        about = {"schema": SCHEMA, "space": self.space.to_config(), "metadata": dict(self.metadata), **more}
+        return {"surrogate": orjson.dumps(about, option=orjson.OPT_SORT_KEYS)}
+
+    def to_bytes(self) -> bytes:
+        """The table as parquet; equal content gives equal bytes."""
         sink = io.BytesIO()
-        pq.write_table(pa.table(columns).replace_schema_metadata(metadata), sink)
+        pq.write_table(self.to_table().replace_schema_metadata(self.about(digest=self.digest)), sink)
         return sink.getvalue()
 
     @classmethod
@@ -185,7 +192,7 @@ class Dataset:
             raise ValueError(f"dataset: expected a table of schema {SCHEMA}, got {about.get('schema')!r}")
         texts = {"status": np.array(status, dtype=str), "reason": np.array(reason, dtype=str)}
         made = cls(**values, **texts, space=space, metadata=about.get("metadata", {}))
-        if about.get("digest") != made.digest:
+        if about.get("digest", made.digest) != made.digest:  # what was streamed has none
             raise ValueError("dataset: expected the content that was written, got a table whose digest does not agree")
         return made
 

@@ -1,6 +1,6 @@
 """Initial designs: where to evaluate the black box before anything is known. Points of the unit cube, (n, d)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal, get_args
 
 import numpy as np
@@ -67,6 +67,32 @@ def feasible_sample(
             break
         n *= 4
     return meets[:n_samples]
+
+
+def sample_in_parts(sampling: Sampling, part: int, n_dims: int, seed: int) -> Iterator[np.ndarray]:
+    """The points of `sample`, as many as are asked for, a part after the other.
+
+    Args:
+        sampling: "sobol" or "random", whose first points are the same however many there are.
+        part: how many points a part has; of "sobol" the next lower power of two.
+        n_dims, seed: of the design.
+
+    Raises:
+        ValueError: the design is another one, or part is below 1.
+    """
+    if sampling not in ("sobol", "random"):
+        raise ValueError(f"sampling: expected 'sobol' or 'random', whose points come one by one, got {sampling!r}")
+    if part < 1:
+        raise ValueError(f"chunk_size: expected an integer >= 1, got {part!r}")
+    if sampling == "random":
+        generator = np.random.default_rng(seed)
+        while True:
+            yield generator.random((part, n_dims))
+    from scipy.stats import qmc
+
+    sequence = qmc.Sobol(n_dims, scramble=True, rng=seed)
+    while True:
+        yield sequence.random(2 ** (part.bit_length() - 1))
 
 
 def _sobol(n: int, d: int, seed: int) -> np.ndarray:

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
-from surrogate_core import Categorical, DataCollector, Dataset, Float, Integer, SearchSpace, collect_data
+from surrogate_core import (
+    Categorical,
+    DataCollector,
+    Dataset,
+    Float,
+    GPSurrogate,
+    Integer,
+    ParallelDataCollector,
+    SearchSpace,
+    collect_data,
+)
 from surrogate_core.collection import design, evaluate_points
 from surrogate_core.evaluation import Evaluator
 from surrogate_core.execution import ExecutorSpec
@@ -158,3 +174,130 @@ def test_a_mistake_is_told_before_anything_is_called(arguments: dict[str, Any], 
 
     with pytest.raises(ValueError, match=message):
         collect_data(never, **arguments)
+
+
+@pytest.mark.parametrize("sampling", ["sobol", "random"])
+@pytest.mark.parametrize("chunk_size", [1, 7, 64, 1000])
+def test_a_streamed_table_has_the_rows_of_one_in_memory(sampling: Any, chunk_size: int, tmp_path: Path) -> None:
+    collector, path = DataCollector(squares, [(-1, 1)] * 2), tmp_path / "deep" / "rows.parquet"
+    heard: list[tuple[int, int]] = []
+    told = collector.collect_streaming(
+        100, chunk_size, path, sampling, seed=3, on_progress=lambda done, total: heard.append((done, total))
+    )
+    expected = collector.collect(100, sampling, seed=3)
+    assert Dataset.from_bytes(told.read_bytes()).digest == expected.digest
+    assert heard == sorted(heard)
+    assert heard[-1] == (100, 100)
+    groups = pq.ParquetFile(path).metadata
+    assert max(groups.row_group(i).num_rows for i in range(groups.num_row_groups)) <= chunk_size
+    assert [one.name for one in path.parent.iterdir()] == ["rows.parquet"]
+
+
+def test_a_streamed_table_keeps_to_constraints_and_tells_of_failures_and_derivatives(tmp_path: Path) -> None:
+    space = SearchSpace({"a": Float(0, 1), "b": Float(0, 1)}, constraints=["a + b <= 1"])
+
+    def slope(a: float, b: float) -> dict[str, Any]:
+        if a > 0.6:
+            raise ValueError("too long")
+        return {"value": a * b, "gradient": {"a": b, "b": a}}
+
+    path = DataCollector(slope, space).collect_streaming(50, 16, tmp_path / "rows.parquet")
+    rows = Dataset.from_bytes(path.read_bytes())
+    assert rows.n_samples == 50
+    assert space.is_feasible(rows.X).all()
+    assert set(rows.status) == {"ok", "failed"}
+    assert rows.gradients is not None
+    assert rows.ok.gradients[:, 0].tolist() == rows.ok.X[:, 1].tolist()  # type: ignore[index]
+    fitted = GPSurrogate(n_starts=1).fit(rows)
+    assert fitted.predict([0.3, 0.3]) == pytest.approx(0.09, abs=0.01)
+
+
+def test_what_was_streamed_before_an_interruption_is_kept(tmp_path: Path) -> None:
+    n = 0
+
+    def interrupted(x: np.ndarray) -> float:
+        nonlocal n
+        n += 1
+        if n == 45:
+            raise KeyboardInterrupt
+        return float(x.sum())
+
+    path = tmp_path / "rows.parquet"
+    with pytest.raises(KeyboardInterrupt):
+        DataCollector(interrupted, [(0, 1)] * 2).collect_streaming(100, 16, path)
+    assert Dataset.from_bytes(path.read_bytes()).n_samples == 32
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"n_samples": 0}, "n_samples: expected an integer >= 1, got 0"),
+        ({"chunk_size": 0}, "chunk_size: expected an integer >= 1, got 0"),
+        ({"sampling": "grid"}, "sampling: expected 'sobol' or 'random', whose points come one by one, got 'grid'"),
+    ],
+)
+def test_what_cannot_be_streamed_is_refused_and_writes_nothing(
+    how: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        DataCollector(squares, [(0, 1)]).collect_streaming(**{"n_samples": 9, "path": tmp_path / "rows", **how})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("executor", ["serial", "threads", "processes", "auto"])
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_the_rows_are_the_same_whatever_the_workers(executor: Any, n_jobs: int) -> None:
+    shift = 0.25
+    collector = ParallelDataCollector(lambda x: float((x - shift) @ x), [(-1, 1)] * 3, n_jobs, executor=executor)
+    assert collector.collect(300).digest == collect_data(lambda x: float((x - shift) @ x), 300, [(-1, 1)] * 3).digest
+
+
+def test_a_worker_that_dies_costs_one_retry_and_what_is_slow_ends(tmp_path: Path) -> None:
+    def falters(x: np.ndarray) -> float:
+        mark = tmp_path / f"{x[0]:.6f}"
+        if x[0] > 0.9 and not mark.exists():
+            mark.touch()
+            os._exit(1)
+        if x[0] < 0.1:
+            time.sleep(60)
+        return float(x[0])
+
+    collector = ParallelDataCollector(falters, [(0, 1)], 2, executor="processes", timeout=1.0)
+    rows = collector.evaluate(np.array([[0.95], [0.5], [0.05], [0.6]]))
+    assert rows.status.tolist() == ["ok", "ok", "failed", "ok"]
+    assert rows.reason[2] == "timeout: no result within 1 s (after 2 tries)"
+
+
+def test_a_function_that_writes_to_its_argument_changes_no_row() -> None:
+    def vandal(x: np.ndarray) -> float:
+        value = float(x.sum())
+        x[:] = 0.0
+        return value
+
+    rows = collect_data(vandal, 8, [(1, 2)] * 2)
+    assert (rows.X >= 1).all()
+    assert rows.y == pytest.approx(rows.X.sum(axis=1))
+
+
+MILLION = """
+import resource, sys
+from surrogate_core import DataCollector
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+collector = DataCollector(lambda x: float(x[0]), [(0, 1)] * 20)
+collector.collect(64, "random")
+before = peak()
+if sys.argv[1] == "streamed":
+    collector.collect_streaming(100_000, 2000, sys.argv[2], "random")
+else:
+    open(sys.argv[2], "wb").write(collector.collect(100_000, "random").to_bytes())
+print(peak() - before)
+"""
+
+
+@pytest.mark.slow
+def test_of_a_stream_one_chunk_is_in_memory(tmp_path: Path) -> None:
+    grown = {
+        how: float(subprocess.check_output([sys.executable, "-c", MILLION, how, str(tmp_path / how)], text=True))
+        for how in ("streamed", "whole")
+    }
+    assert grown["streamed"] < 0.3 * grown["whole"]
