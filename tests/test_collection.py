@@ -279,25 +279,25 @@ def test_a_function_that_writes_to_its_argument_changes_no_row() -> None:
     assert rows.y == pytest.approx(rows.X.sum(axis=1))
 
 
-MILLION = """
-import resource, sys
+GROWTH = """
+import sys
 from surrogate_core import DataCollector
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+from surrogate_core.performance import MemoryMonitor
 collector = DataCollector(lambda x: float(x[0]), [(0, 1)] * 20)
-collector.collect(64, "random")
-before = peak()
-if sys.argv[1] == "streamed":
-    collector.collect_streaming(100_000, 2000, sys.argv[2], "random")
-else:
-    open(sys.argv[2], "wb").write(collector.collect(100_000, "random").to_bytes())
-print(peak() - before)
+collector.collect_streaming(64, 64, sys.argv[2], "random").read_bytes()
+with MemoryMonitor(interval=None) as monitor:
+    if sys.argv[1] == "streamed":
+        collector.collect_streaming(100_000, 2000, sys.argv[2], "random")
+    else:
+        open(sys.argv[2], "wb").write(collector.collect(100_000, "random").to_bytes())
+print(monitor.get_memory_increase())
 """
 
 
 @pytest.mark.slow
 def test_of_a_stream_one_chunk_is_in_memory(tmp_path: Path) -> None:
     grown = {
-        how: float(subprocess.check_output([sys.executable, "-c", MILLION, how, str(tmp_path / how)], text=True))
+        how: float(subprocess.check_output([sys.executable, "-c", GROWTH, how, str(tmp_path / how)], text=True))
         for how in ("streamed", "whole")
     }
     assert grown["streamed"] < 0.3 * grown["whole"]

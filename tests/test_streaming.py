@@ -171,9 +171,10 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
 
 
 GROWTH = """
-import resource, sys
+import sys
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq
 from surrogate_core import NeuralSurrogate, SearchSpace
+from surrogate_core.performance import MemoryMonitor
 import surrogate_core.surrogates.streaming
 path, rng, space = sys.argv[1], np.random.default_rng(0), SearchSpace.from_bounds([(0, 1)] * 20)
 with pq.ParquetWriter(path, pa.schema([(name, pa.float64()) for name in (*space.names, "objective")])) as writer:
@@ -181,11 +182,10 @@ with pq.ParquetWriter(path, pa.schema([(name, pa.float64()) for name in (*space.
         U = rng.random((50_000, 20))
         columns = {name: U[:, j] for j, name in enumerate(space.names)}
         writer.write_table(pa.table({**columns, "objective": U.sum(axis=1)}))
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-before = peak()
 spec = NeuralSurrogate(hidden_layers=(8,), ensemble_size=2, n_epochs=1)
-spec.fit_parquet(path, memory_budget_mb=float(sys.argv[2]), space=space)
-print(peak() - before)
+with MemoryMonitor(interval=None) as monitor:
+    spec.fit_parquet(path, memory_budget_mb=float(sys.argv[2]), space=space)
+print(monitor.get_memory_increase())
 """
 
 
