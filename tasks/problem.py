@@ -206,7 +206,7 @@ def check_problem(problem: Problem, executor: str) -> None:
     if problem.command is not None and not problem.command:
         raise BadInput("problem.command: expected a program and its arguments, got an empty list")
     for field, value in (("problem.timeout", problem.timeout), ("problem.command", problem.command)):
-        if value is not None and executor != "processes":
+        if value is not None and executor not in ("processes", "auto"):
             raise BadInput(
                 f"execution.executor: expected 'processes', which alone can stop a call, got {executor!r} with {field}"
                 + ("; or set problem.timeout to null" if field == "problem.timeout" else "")

@@ -55,6 +55,14 @@ def test_monitors_are_nested_and_the_outer_one_tells_what_the_inner_ones_do() ->
     assert [one.name for one in inner.spans] == ["part"]
 
 
+def test_an_operation_within_its_like_is_part_of_it() -> None:
+    with performance_monitor("fit") as outer, operation("other"), operation("fit"), performance_monitor("fit") as inner:
+        time.sleep(0.01)
+    assert times(outer)["fit"]["call_count"] == times(inner)["fit"]["call_count"] == 1
+    assert times(outer)["fit"]["total_time"] == outer.cost.wall_s
+    assert outer.spans[0].children[0].children[0].children[0].name == "fit"
+
+
 def test_after_a_monitor_nothing_is_noted() -> None:
     with performance_monitor("one") as profiler:
         pass

@@ -247,7 +247,7 @@ MISTAKES = [
         f"{X}={{type: [float], low: 0, high: 1}}",
         f"{X}.type: expected one of float, integer, categorical, got ['float']",
     ),
-    ("execution.executor=dask", "execution.executor: expected 'serial', 'threads' or 'processes', got 'dask'"),
+    ("execution.executor=dask", "execution.executor: expected 'serial', 'threads', 'processes' or 'auto', got 'dask'"),
     # What to tune
     ("tune.space={}", "tune.space: expected at least one field of fit.surrogate with its values, got none"),
     (f"{GRID}.kernel=[]", f"{GRID}.kernel: expected a list of distinct values, got []"),
@@ -292,6 +292,7 @@ def test_an_executor_that_cannot_stop_a_call_is_refused_beside_a_timeout(executo
     with pytest.raises(BadInput, match=r"execution.executor: expected 'processes'.*or set problem.timeout to null"):
         load_settings(PARAMS, stopping)
     assert load_settings(PARAMS, ["problem.timeout=null", stopping[1]]).execution.executor == executor
+    assert load_settings(PARAMS, ["problem.timeout=5", "execution.executor=auto"]).execution.executor == "auto"
 
 
 @pytest.mark.parametrize(

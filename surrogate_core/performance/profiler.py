@@ -143,7 +143,7 @@ class PerformanceProfiler:
                 around.span.children.append(span)
             if around is None or around.profiler is not self:
                 self.spans.append(span)
-        token = _open.set(_Open(self, span))
+        token = _open.set(_Open(self, span, around))
         cpu, compiled = time.process_time(), compiler.seconds()
         try:
             yield
@@ -154,7 +154,8 @@ class PerformanceProfiler:
             span.compile_s = min(compiler.seconds() - compiled, span.wall_s)
             _open.reset(token)
             for profiler in self._line():
-                profiler._note(name, span.wall_s, 1, span.cpu_s, span.compile_s)
+                if around is None or not around.is_within(name, profiler):  # it is part of that one's time
+                    profiler._note(name, span.wall_s, 1, span.cpu_s, span.compile_s)
 
     def record(self, name: str, seconds: float, calls: int = 1) -> None:
         """Notes calls of an operation that were timed elsewhere, all together."""
@@ -283,6 +284,13 @@ class _Open:
 
     profiler: PerformanceProfiler
     span: Span
+    around: _Open | None
+
+    def is_within(self, name: str, profiler: PerformanceProfiler) -> bool:
+        """Whether this is, or is within, an operation of that name of which the profiler is told."""
+        if self.span.name == name and profiler in self.profiler._line():
+            return True
+        return self.around is not None and self.around.is_within(name, profiler)
 
 
 _open: ContextVar[_Open | None] = ContextVar("operation", default=None)
