@@ -19,6 +19,7 @@ from surrogate_core.execution import ExecutorSpec, Pool, open_pool
 from surrogate_core.journal import Journal
 from surrogate_core.measurement import LARGEST, Evaluation, interpret
 from surrogate_core.output_log import OutputLog
+from surrogate_core.pool import CHUNK_SECONDS
 from surrogate_core.worker import Numbers, Outcome, attempt, failure
 
 _PROCESSES = ExecutorSpec()
@@ -139,7 +140,8 @@ class Evaluator:
             self._pool = self._stack.enter_context(
                 open_pool(self._measure, self._executor, self._timeout, self._output)
             )
-        self._pool.run_chunks(batch.arguments_at(pending), on_start, on_end)
+        longest = 0.0 if self.remembers else CHUNK_SECONDS  # what is remembered is so call by call
+        self._pool.run_chunks(batch.arguments_at(pending), on_start, on_end, longest)
 
 
 class Evaluations(Sequence[Evaluation]):

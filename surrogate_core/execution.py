@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from typing import Any, Literal, get_args
 
 from surrogate_core.output_log import OutputLog
-from surrogate_core.pool import Chunker, Chunks, Pool
+from surrogate_core.pool import Chunker, Chunks, OnStart, Pool
 from surrogate_core.process_pool import ProcessPool, WorkerNotStarted
 from surrogate_core.worker import Reply, call_many
 
@@ -97,8 +97,8 @@ class _SerialPool(Pool):
         self._function = function
         self.cost: float | None = None
 
-    def _calls(self, arguments: Sequence[Any], on_start: Callable[[Sequence[int]], None]) -> Chunks:
-        waiting = Chunker(len(arguments), 1)
+    def _calls(self, arguments: Sequence[Any], on_start: OnStart, longest: float) -> Chunks:
+        waiting = Chunker(len(arguments), 1, longest)
         while not waiting.is_empty:
             numbers = waiting.take()
             on_start(numbers)
@@ -120,9 +120,9 @@ class _ThreadPool(Pool):
         self._n_started = 0
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
 
-    def _calls(self, arguments: Sequence[Any], on_start: Callable[[Sequence[int]], None]) -> Chunks:
+    def _calls(self, arguments: Sequence[Any], on_start: OnStart, longest: float) -> Chunks:
         done: SimpleQueue[tuple[Sequence[int], Reply]] = SimpleQueue()  # of this run: an abandoned one's end elsewhere
-        waiting = Chunker(len(arguments), self._n_workers)
+        waiting = Chunker(len(arguments), self._n_workers, longest)
         n_under_way = 0
         while n_under_way or not waiting.is_empty:
             while n_under_way < self._n_workers and not waiting.is_empty:
@@ -159,9 +159,9 @@ class _AutoPool(Pool):
         self._n_workers = n_workers
         self._there = ProcessPool(function, n_workers, None, output) if n_workers > 1 else None
 
-    def _calls(self, arguments: Sequence[Any], on_start: Callable[[Sequence[int]], None]) -> Chunks:
+    def _calls(self, arguments: Sequence[Any], on_start: OnStart, longest: float) -> Chunks:
         began, n_done = time.perf_counter(), 0
-        for numbers, outcomes in self._here._calls(arguments, on_start):
+        for numbers, outcomes in self._here._calls(arguments, on_start, longest):
             yield numbers, outcomes
             n_done = numbers[-1] + 1
             if time.perf_counter() - began > LOOK and self._is_sooner_there(len(arguments) - n_done):
@@ -169,7 +169,8 @@ class _AutoPool(Pool):
         if n_done < len(arguments):
             assert self._there is not None
             rest = lambda numbers: range(numbers[0] + n_done, numbers[-1] + 1 + n_done)  # noqa: E731
-            for numbers, outcomes in self._there._calls(arguments[n_done:], lambda numbers: on_start(rest(numbers))):
+            there = self._there._calls(arguments[n_done:], lambda numbers: on_start(rest(numbers)), longest)
+            for numbers, outcomes in there:
                 yield rest(numbers), outcomes
 
     def _is_sooner_there(self, n: int) -> bool:

@@ -13,6 +13,7 @@ from surrogate_core.worker import Outcome
 CHUNK_SECONDS = 0.02  # that the calls of a chunk take together; one that takes longer alone goes alone
 GROWTH = 8  # a chunk is at most so many times as long as the one before
 
+OnStart = Callable[[Sequence[int]], None]
 Chunks = Generator[tuple[Sequence[int], Sequence[Outcome]], None, None]
 
 
@@ -57,19 +58,20 @@ class Pool(ABC):
     def run_chunks(
         self,
         arguments: Sequence[Any],
-        on_start: Callable[[Sequence[int]], None],
+        on_start: OnStart,
         on_end: Callable[[Sequence[int], Sequence[Outcome]], None],
+        longest: float = CHUNK_SECONDS,
     ) -> None:
         """The same, told a chunk at a time: its places among the arguments, and then their outcomes.
 
-        A chunk has one call, unless calls are so short that handing them over would cost more than a part of them.
+        A chunk has one call, unless calls are so short that several take at most `longest` seconds together.
         """
-        with closing(self._calls(arguments, on_start)) as chunks:
+        with closing(self._calls(arguments, on_start, longest)) as chunks:
             for numbers, outcomes in chunks:
                 on_end(numbers, outcomes)
 
     @abstractmethod
-    def _calls(self, arguments: Sequence[Any], on_start: Callable[[Sequence[int]], None]) -> Chunks:
+    def _calls(self, arguments: Sequence[Any], on_start: OnStart, longest: float) -> Chunks:
         """Make the calls and yield each chunk as it comes; closed early, it abandons those under way."""
 
     @abstractmethod
@@ -78,18 +80,18 @@ class Pool(ABC):
 
 
 class Chunker:
-    """Cuts calls into chunks: of one at first, then of as many as take CHUNK_SECONDS, fewer towards the end.
+    """Cuts calls into chunks: of one at first, then of as many as take some time together, fewer towards the end.
 
     Args:
         n: calls.
         n_workers: among which they are shared.
-        seconds: that a chunk may take.
+        seconds: that a chunk of several calls may take.
 
     Attributes:
         cost: seconds of a call, as the last ones took; None before the first.
     """
 
-    def __init__(self, n: int, n_workers: int, seconds: float = CHUNK_SECONDS):
+    def __init__(self, n: int, n_workers: int, seconds: float):
         self._next, self._n, self._n_workers = 0, n, n_workers
         self._again: list[Sequence[int]] = []
         self._seconds = seconds

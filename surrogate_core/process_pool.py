@@ -13,7 +13,7 @@ import cloudpickle
 import numpy as np
 
 from surrogate_core.output_log import OutputLog
-from surrogate_core.pool import CHUNK_SECONDS, Chunker, Chunks, Pool
+from surrogate_core.pool import Chunker, Chunks, OnStart, Pool
 from surrogate_core.worker import GRACE, Outcome, Reply, Worker
 
 START_SECONDS = 300.0
@@ -51,8 +51,8 @@ class ProcessPool(Pool):
     def n_started(self) -> int:
         return len(self._workers)
 
-    def _calls(self, arguments: Sequence[Any], on_start: Callable[[Sequence[int]], None]) -> Chunks:
-        waiting = Chunker(len(arguments), self._n_workers, min(CHUNK_SECONDS, self._timeout / 4))
+    def _calls(self, arguments: Sequence[Any], on_start: OnStart, longest: float) -> Chunks:
+        waiting = Chunker(len(arguments), self._n_workers, min(longest, self._timeout / 4))
         n_unfinished = len(arguments)
         try:
             while n_unfinished:
