@@ -10,20 +10,22 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from surrogate_core.output_log import OutputLog
 from surrogate_core.pool import Chunker, Chunks, OnStart, Pool
 from surrogate_core.process_pool import ProcessPool, WorkerNotStarted
 from surrogate_core.worker import Reply, call_many
 
-__all__ = ["ExecutorSpec", "Kind", "Pool", "WorkerNotStarted", "open_pool", "usable_cpus"]
+__all__ = ["ExecutorSpec", "Kind", "Pool", "WorkerNotStarted", "map_calls", "open_pool", "usable_cpus"]
 
+A = TypeVar("A")
+T = TypeVar("T")
 Kind = Literal["serial", "threads", "processes", "auto"]
 START_OF_A_POOL = 2.0  # seconds of two processes, on two cores of 2024
 HANDED_OVER = 3e-6  # seconds that a short call costs more in a process
@@ -92,6 +94,41 @@ def open_pool(
         pool.close()
 
 
+def map_calls(function: Callable[[A], T], arguments: Iterable[A], spec: ExecutorSpec) -> list[T]:
+    """The function's values, in the order of the arguments, wherever they are made.
+
+    Raises:
+        Exception: what the first call that failed, in the order of the arguments, has raised.
+        RuntimeError: the first one's worker has died.
+    """
+    with open_pool(_Caught(function), spec) as pool:
+        outcomes = pool.run(list(arguments))
+    for outcome in outcomes:
+        if outcome.status != "ok":
+            raise RuntimeError(outcome.reason)
+        if isinstance(outcome.value, _Raised):
+            raise outcome.value.error
+    return [outcome.value for outcome in outcomes]
+
+
+@dataclass(frozen=True)
+class _Raised:
+    error: Exception
+
+
+@dataclass(frozen=True)
+class _Caught:
+    """A function whose exceptions are values, which travel."""
+
+    function: Callable[[Any], Any]
+
+    def __call__(self, argument: Any) -> Any:
+        try:
+            return self.function(argument)
+        except Exception as error:  # noqa: BLE001 - it is raised again where it was asked for
+            return _Raised(error)
+
+
 class _SerialPool(Pool):
     def __init__(self, function: Callable[[Any], Any]) -> None:
         self._function = function
@@ -152,32 +189,47 @@ class _ThreadPool(Pool):
 
 
 class _AutoPool(Pool):
-    """Calls the function here until a call's cost is known, and goes on in processes where that is sooner done."""
+    """Calls the function here until a call's cost is known, and goes on in processes where that is sooner done.
+
+    What cannot travel is called here alone.
+    """
 
     def __init__(self, function: Callable[[Any], Any], n_workers: int, output: OutputLog | None) -> None:
+        self._function = function
         self._here = _SerialPool(function)
         self._n_workers = n_workers
-        self._there = ProcessPool(function, n_workers, None, output) if n_workers > 1 else None
+        self._output = output
+        self._there: ProcessPool | None = None
 
     def _calls(self, arguments: Sequence[Any], on_start: OnStart, longest: float) -> Chunks:
-        began, n_done = time.perf_counter(), 0
+        began, n_done, there = time.perf_counter(), 0, None
         for numbers, outcomes in self._here._calls(arguments, on_start, longest):
             yield numbers, outcomes
             n_done = numbers[-1] + 1
             if time.perf_counter() - began > LOOK and self._is_sooner_there(len(arguments) - n_done):
+                there = self._processes()
+            if there is not None:
                 break
-        if n_done < len(arguments):
-            assert self._there is not None
+        if there is not None:
             rest = lambda numbers: range(numbers[0] + n_done, numbers[-1] + 1 + n_done)  # noqa: E731
-            there = self._there._calls(arguments[n_done:], lambda numbers: on_start(rest(numbers)), longest)
-            for numbers, outcomes in there:
+            chunks = there._calls(arguments[n_done:], lambda numbers: on_start(rest(numbers)), longest)
+            for numbers, outcomes in chunks:
                 yield rest(numbers), outcomes
 
     def _is_sooner_there(self, n: int) -> bool:
-        if self._there is None or self._here.cost is None:
+        cost = self._here.cost
+        if self._n_workers == 1 or cost is None:
             return False
-        start = 0.0 if self._there.n_started else START_OF_A_POOL
-        return start + n * (self._here.cost / self._n_workers + HANDED_OVER) < n * self._here.cost
+        start = START_OF_A_POOL if self._there is None else 0.0
+        return start + n * (cost / self._n_workers + HANDED_OVER) < n * cost
+
+    def _processes(self) -> ProcessPool | None:
+        if self._there is None:
+            try:
+                self._there = ProcessPool(self._function, self._n_workers, None, self._output)
+            except ValueError:
+                self._n_workers = 1
+        return self._there
 
     def close(self) -> None:
         if self._there is not None:

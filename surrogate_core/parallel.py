@@ -1,11 +1,10 @@
 """Calls in threads, for fits: most of their time is spent in compiled code, which holds no lock."""
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from surrogate_core.blas import is_settled, one_blas_thread
-from surrogate_core.execution import usable_cpus
+from surrogate_core.execution import ExecutorSpec, map_calls, usable_cpus
 
 FEW_ROWS = 300
 """Of a fit, below which its calls are so short that threads wait for each other longer than they work."""
@@ -40,5 +39,5 @@ def in_threads(
 
     if n == 1 or len(arguments) < 2 or n_rows < FEW_ROWS or is_settled():
         return [call(argument) for argument in arguments]
-    with one_blas_thread(), ThreadPoolExecutor(min(n, len(arguments))) as pool:
-        return list(pool.map(call, arguments))
+    with one_blas_thread():
+        return map_calls(call, arguments, ExecutorSpec("threads", min(n, len(arguments))))

@@ -30,8 +30,8 @@ class WorkerNotStarted(RuntimeError):
 
     def __init__(self, reason: str, killed: bool = False) -> None:
         super().__init__(
-            f"the worker process could not start ({reason}): the function must be importable in a new process, and a "
-            "script must guard what it runs by `if __name__ == '__main__':`; or use executor 'threads' or 'serial'"
+            f"the worker process could not start ({reason}): what the function needs must be importable in a new "
+            "process; or use executor 'threads' or 'serial'"
         )
         self.reason = reason
         self.killed = killed

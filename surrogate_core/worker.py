@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -207,12 +208,18 @@ def _die_with_parent() -> None:
 
 @contextmanager
 def _surroundings() -> Iterator[None]:
-    """What a process started inside inherits: one thread for linear algebra, and no Ctrl-C before it can ignore it."""
+    """What a process started inside inherits: one thread for linear algebra, no Ctrl-C before it can ignore it.
+
+    And nothing of a script: what is called travels by its value, so the script is not run again to find it.
+    """
     with _SPAWN_LOCK:
         resource_tracker.ensure_running()  # now: it unblocks SIGINT when it starts
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        script = sys.modules["__main__"]
         try:
+            sys.modules["__main__"] = ModuleType("__main__")
             with environment(**dict.fromkeys(_THREAD_LIMITS, "1")):
                 yield
         finally:
+            sys.modules["__main__"] = script
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)

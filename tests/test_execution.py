@@ -369,6 +369,15 @@ def test_lambdas_and_closures_travel_and_what_holds_a_lock_is_refused() -> None:
         pass
     with open_pool(held, ExecutorSpec("serial")) as pool:
         assert len(pool.run([1])) == 1
+    lock = threading.Lock()
+
+    def slow_with_a_lock(x: int) -> int:
+        with lock:
+            time.sleep(0.12)
+        return x
+
+    with open_pool(slow_with_a_lock, ExecutorSpec("auto", 2)) as pool:
+        assert [outcome.value for outcome in pool.run(list(range(40)))] == list(range(40))
 
 
 @pytest.mark.parametrize(
@@ -391,7 +400,7 @@ def test_a_function_that_workers_cannot_import_is_an_error_and_no_endless_loop(
         monkeypatch.syspath_prepend(tmp_path)
     with open_pool(ghost.f, PROCESSES) as pool, pytest.raises(WorkerNotStarted) as caught:
         pool.run([1, 2])
-    assert str(caught.value).startswith(f"the worker process could not start ({reason}): the function must be")
+    assert str(caught.value).startswith(f"the worker process could not start ({reason}): what the function")
     assert caught.value.killed == ("signal" in reason)
 
 
@@ -399,6 +408,33 @@ def test_an_argument_that_cannot_travel_is_the_callers_mistake(processes: Pool) 
     with pytest.raises((pickle.PicklingError, TypeError)):
         one(processes, "return", threading.Lock())
     assert one(processes, "return", 1).value == 1
+
+
+SCRIPT = """
+import os
+from surrogate_core.execution import ExecutorSpec, open_pool
+
+print("begins")
+
+class Scale:
+    def __init__(self, by):
+        self.by = by
+
+scale = Scale(3)
+
+def times(x):
+    return scale.by * x, os.getpid()
+
+with open_pool(times, ExecutorSpec("processes", 2)) as pool:
+    values, pids = zip(*[outcome.value for outcome in pool.run([1, 2, 3])])
+print(values, os.getpid() in pids)
+"""
+
+
+def test_a_script_needs_no_guard_and_is_run_once(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("begins\n(3, 6, 9) False\n", "")
 
 
 PRINTING = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from tolerances import ROUNDING
 from validation_surrogates import FITS, Mean, held_out
 
 from surrogate_core import Dataset, GPSurrogate, SearchSpace
-from surrogate_core.blas import blas_threads
+from surrogate_core.blas import blas_threads, one_blas_thread
+from surrogate_core.execution import ExecutorSpec, map_calls
 from surrogate_core.parallel import in_threads
 from surrogate_core.sampling import sample
 from surrogate_core.validation.cross_validation import cross_validate, leave_one_out
@@ -163,11 +165,15 @@ def test_every_spec_gets_the_same_folds_and_keys_and_a_seed_changes_them() -> No
 COLUMNS = ("y", "fold", "predicted", "lower", "upper", "log_density", "cumulative", "crps", "extrapolation", "gradient")
 
 
-def test_threads_change_no_bit() -> None:
+def test_threads_and_processes_change_no_bit() -> None:
     U = sample("sobol", 14, 2, seed=0)
     slopes = np.column_stack([4 * np.cos(4 * U[:, 0]), np.ones(14)])
     dataset = Dataset(U, np.sin(4 * U[:, 0]) + U[:, 1], UNIT, gradients=np.where(U > 0.9, np.nan, slopes))
-    one, *others = (cross_validate(GPSurrogate(n_starts=2), dataset, 3, 4, n_workers) for n_workers in (1, 3, None))
+    spec = GPSurrogate(n_starts=2)
+    one, *others = (cross_validate(spec, dataset, 3, 4, n_workers) for n_workers in (1, 3, None))
+    for kind in ("serial", "threads", "processes"):
+        with one_blas_thread():
+            others.append(cross_validate(spec, dataset, 3, 4, executor=ExecutorSpec(kind, 2)))
     for other in others:
         for name in COLUMNS:
             assert getattr(one, name).tobytes() == getattr(other, name).tobytes()
@@ -223,6 +229,19 @@ def test_calls_in_threads_keep_their_order_and_fail_as_the_first_of_them() -> No
         in_threads(reciprocal, [1, "a", 0, 2], 3)
     with pytest.raises(ValueError, match="n_workers: expected an integer >= 1, got 0"):
         in_threads(reciprocal, [1], 0)
+
+
+@pytest.mark.parametrize("kind", ["serial", "threads", "processes", "auto"])
+def test_values_come_in_order_from_any_executor_and_an_error_is_the_first_ones(kind: Any) -> None:
+    def reciprocal(x: int) -> float:
+        return os._exit(1) if x == -1 else 1 / x  # type: ignore[return-value]
+
+    assert map_calls(reciprocal, [4, 2, 1], ExecutorSpec(kind, 2)) == [0.25, 0.5, 1.0]
+    with pytest.raises(ZeroDivisionError):
+        map_calls(reciprocal, [1, 0, "a", 2], ExecutorSpec(kind, 2))
+    if kind == "processes":
+        with pytest.raises(RuntimeError, match="worker died: exit status 1"):
+            map_calls(reciprocal, [1, -1], ExecutorSpec(kind, 2))
 
 
 # Leaving out one row at a time, in closed form

@@ -45,9 +45,8 @@ def optimize(
         bounds: (low, high) of each variable in the problem's units, within those of the space, which are the default.
         goal: what is minimized, or its name.
         seed: fixes every bit.
-        executor: where starts are followed that cannot be traced; by default processes, or, of one start or a surrogate
-            whose class is the script's own, this one. Of the local optimizer only max_iterations, tolerance, patience
-            and min_improvement matter then.
+        executor: where starts are followed that cannot be traced; by default here, or in processes where that is sooner
+            done. Of the local optimizer only max_iterations, tolerance, patience and min_improvement matter then.
         space: of a surrogate that has none.
 
     Raises:
@@ -98,12 +97,8 @@ def _untraced(
         starts = np.concatenate([starts, drawn])
     elif len(starts) == 0:
         raise ValueError("x0: expected a point to start from, as the surrogate tells of no data, got none")
-    if executor is None:  # a class of a script or notebook is not found in other processes, or runs the script again
-        made = type(surrogate)
-        travels = len(starts) > 1 and made.__module__ != "__main__" and "<locals>" not in made.__qualname__
-        executor = ExecutorSpec("processes" if travels else "serial")
     assert not isinstance(local, MultiStartOptimizer)
-    how = (local, executor)
+    how = (local, executor or ExecutorSpec("auto"))
     return _result(surrogate, space, goal, descend_untraced(surrogate, space, goal, starts, box, *how), box)
 
 

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 
 from surrogate_core.dataset import Dataset
+from surrogate_core.execution import ExecutorSpec, map_calls
 from surrogate_core.parallel import in_threads
 from surrogate_core.performance.profiler import timed
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
@@ -14,7 +15,14 @@ FOLDS = 5  # by which a surrogate is judged where nobody says how many
 
 
 @timed("cross_validate")
-def cross_validate(spec: Surrogate, dataset: Dataset, folds: int, seed: int, n_workers: int | None = None) -> HeldOut:
+def cross_validate(
+    spec: Surrogate,
+    dataset: Dataset,
+    folds: int,
+    seed: int,
+    n_workers: int | None = None,
+    executor: ExecutorSpec | None = None,
+) -> HeldOut:
     """Fits the spec once a fold, the folds in threads where that is faster.
 
     Args:
@@ -23,6 +31,7 @@ def cross_validate(spec: Surrogate, dataset: Dataset, folds: int, seed: int, n_w
         folds: how many parts the rows are shuffled into.
         seed: of the shuffle and of the fits; the same dataset, folds and seed give the same parts for every spec.
         n_workers: threads, which change no bit; by default one for each usable CPU.
+        executor: where the folds are fitted instead, such as in processes.
 
     Raises:
         ValueError: fewer ok rows than folds, or the spec cannot fit the data.
@@ -42,7 +51,10 @@ def cross_validate(spec: Surrogate, dataset: Dataset, folds: int, seed: int, n_w
         predictive = fitted.predictive(X, None if rows.noise is None else rows.noise[held])
         return predictive, fitted.extrapolation(X), fitted.gradient(X) if has_gradients else None
 
-    told = in_threads(predict, range(folds), n_workers, rows.n_samples)
+    if executor is None:
+        told = in_threads(predict, range(folds), n_workers, rows.n_samples)
+    else:
+        told = map_calls(predict, range(folds), executor)
     held_rows = [held for _, held in splits]
     back = np.argsort(np.concatenate(held_rows))
     fold = np.repeat(np.arange(folds), [len(held) for held in held_rows])[back]
