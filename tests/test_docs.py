@@ -98,3 +98,16 @@ def activated(surroundings: Mapping[str, str]) -> dict[str, str]:
 @pytest.mark.parametrize(("page", "n_commands"), [("README.md", 3), ("docs/tutorial.md", 15)])
 def test_a_page_does_what_it_says(page: str, n_commands: int, activated: dict[str, str], tmp_path: Path) -> None:
     assert follow(ROOT / page, tmp_path, activated) == n_commands
+
+
+def test_the_page_on_performance_is_a_script_that_runs(tmp_path: Path, activated: dict[str, str]) -> None:
+    blocks = [
+        block for block in BLOCK.finditer((ROOT / "docs/performance.md").read_text()) if block["kind"] == "python"
+    ]
+    assert len(blocks) >= 14
+    (tmp_path / "page.py").write_text("\n".join(block["text"] for block in blocks))
+    done = subprocess.run(
+        [sys.executable, "page.py"], cwd=tmp_path, env=activated, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {"optimization.svg", "search.json", "rows.parquet"} <= {path.name for path in tmp_path.iterdir()}
