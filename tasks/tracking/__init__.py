@@ -153,7 +153,7 @@ class Tracker:
     def _log_profile(self, stage: str, profiler: PerformanceProfiler) -> None:
         """As files under `profiles`, which also stay beside the pictures, and of each operation its seconds."""
         now, times = int(time.time() * 1000), profiler.get_performance_summary()["timing_summary"]
-        told = {f"profile.{stage}.{name}.total_s": one["total_time"] for name, one in times.items() if name != stage}
+        told = {f"cost.{stage}.{name}.total_s": one["total_time"] for name, one in times.items() if name != stage}
         self.client.log_batch(self.run_id, metrics=[Metric(_name(name), s, now, 0) for name, s in told.items()])
         for ending in (".json", ".speedscope.json", ".svg"):
             path = profiles_folder(self.workspace) / f"{stage}{ending}"
