@@ -106,8 +106,9 @@ def test_the_page_on_performance_is_a_script_that_runs(tmp_path: Path, activated
     ]
     assert len(blocks) >= 14
     (tmp_path / "page.py").write_text("\n".join(block["text"] for block in blocks))
+    quiet = {**activated, "TF_CPP_MIN_LOG_LEVEL": "3"}  # of XLA, which comments on what it loads from the tests' cache
     done = subprocess.run(
-        [sys.executable, "page.py"], cwd=tmp_path, env=activated, capture_output=True, text=True, check=False
+        [sys.executable, "page.py"], cwd=tmp_path, env=quiet, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert {"optimization.svg", "search.json", "rows.parquet"} <= {path.name for path in tmp_path.iterdir()}
