@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from typing import Any, Literal, TypeVar, get_args
 
 from surrogate_core.output_log import OutputLog
-from surrogate_core.pool import Chunker, Chunks, OnStart, Pool
+from surrogate_core.pool import Chunker, Chunks, OnStart, Pool, part
 from surrogate_core.process_pool import ProcessPool, WorkerNotStarted
 from surrogate_core.worker import Reply, call_many
 
@@ -139,7 +139,7 @@ class _SerialPool(Pool):
         while not waiting.is_empty:
             numbers = waiting.take()
             on_start(numbers)
-            reply = call_many(self._function, arguments[numbers[0] : numbers[-1] + 1])
+            reply = call_many(self._function, part(arguments, numbers))
             waiting.took(len(numbers), reply.seconds)
             self.cost = waiting.cost
             yield numbers, reply.outcomes
@@ -165,7 +165,7 @@ class _ThreadPool(Pool):
             while n_under_way < self._n_workers and not waiting.is_empty:
                 numbers = waiting.take()
                 on_start(numbers)
-                self._hand_over(numbers, arguments[numbers[0] : numbers[-1] + 1], done)
+                self._hand_over(numbers, part(arguments, numbers), done)
                 n_under_way += 1
             numbers, reply = done.get()
             n_under_way -= 1

@@ -8,6 +8,8 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from typing import Any
 
+import numpy as np
+
 from surrogate_core.worker import Outcome
 
 CHUNK_SECONDS = 0.02  # that the calls of a chunk take together; one that takes longer alone goes alone
@@ -77,6 +79,15 @@ class Pool(ABC):
     @abstractmethod
     def close(self) -> None:
         """Stop the workers."""
+
+
+def part(arguments: Sequence[Any], numbers: Sequence[int]) -> Any:
+    """The arguments of a chunk."""
+    if isinstance(numbers, range):
+        return arguments[numbers.start : numbers.stop]
+    if isinstance(arguments, np.ndarray):
+        return arguments[list(numbers)]
+    return [arguments[i] for i in numbers]
 
 
 class Chunker:

@@ -10,10 +10,9 @@ from multiprocessing.connection import wait
 from typing import Any
 
 import cloudpickle
-import numpy as np
 
 from surrogate_core.output_log import OutputLog
-from surrogate_core.pool import Chunker, Chunks, OnStart, Pool
+from surrogate_core.pool import Chunker, Chunks, OnStart, Pool, part
 from surrogate_core.worker import GRACE, Outcome, Reply, Worker
 
 START_SECONDS = 300.0
@@ -62,7 +61,7 @@ class ProcessPool(Pool):
                 for worker in self._workers:
                     if worker.is_idle and not waiting.is_empty:
                         numbers = waiting.take()
-                        payload = pickle.dumps(_part(arguments, numbers))
+                        payload = pickle.dumps(part(arguments, numbers))
                         on_start(numbers)
                         worker.hand_over(numbers, payload, time.monotonic() + self._timeout)
                 for numbers, outcome in self._finished():
@@ -131,11 +130,3 @@ def pickled(function: Callable[[Any], Any]) -> bytes:
             f"function: expected one that can travel to another process, got {name} ({error}); use executor 'threads' "
             "or 'serial'"
         ) from error
-
-
-def _part(arguments: Sequence[Any], numbers: Sequence[int]) -> Any:
-    if isinstance(numbers, range):
-        return arguments[numbers.start : numbers.stop]
-    if isinstance(arguments, np.ndarray):
-        return arguments[list(numbers)]
-    return [arguments[i] for i in numbers]

@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilations import compilations
 from hypothesis import given
 from hypothesis import strategies as st
 
 from surrogate_core import Dataset, GPSurrogate, MultiStartOptimizer, RandomForestSurrogate, SurrogateOptimizer
-from surrogate_core.performance import SurrogateCache, VectorizedSurrogate, enable_caching
+from surrogate_core.performance import SurrogateCache, VectorizedSurrogate, enable_caching, performance_monitor
 from surrogate_core.sampling import sample
 from surrogate_core.surrogates.base import FittedSurrogate
 from surrogate_core.surrogates.files import surrogate_files
@@ -203,6 +204,14 @@ def test_a_cached_surrogate_predicts_as_the_one_that_it_was_made_of_and_asks_it_
     assert own.n == len(X)
 
 
+def test_a_monitor_is_told_of_hits_and_misses(fitted: FittedSurrogate) -> None:
+    cached, X = enable_caching(fitted), sample("sobol", 4, 2, seed=3)
+    with performance_monitor("it") as profiler:
+        cached.predict(X[0])
+        cached.predict(X)
+    assert profiler.get_performance_summary()["counters"] == {"cache_misses": 4, "cache_hits": 1}
+
+
 def test_a_refitted_model_never_answers_from_the_old_one(fitted: FittedSurrogate) -> None:
     cache, x = SurrogateCache(), np.array([0.9, 0.9])
     old = enable_caching(fitted, cache=cache)
@@ -325,18 +334,9 @@ def test_an_iterator_is_read_as_far_as_it_is_asked_for(fitted: FittedSurrogate) 
 def test_one_program_does_for_any_number_of_points() -> None:
     batched = VectorizedSurrogate(RandomForestSurrogate(n_estimators=5).fit(bowl()), 24)
     batched.predict(np.zeros((3, 2)))
-    compiled: list[str] = []
-
-    def note(event: str, *_: Any, **__: Any) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            compiled.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(note)
-    try:
+    with compilations() as compiled:
         for n in (1, 23, 24, 25, 500):
             batched.predict(np.zeros((n, 2)))
         assert not compiled
         jax.jit(lambda x: x + 1.25)(np.ones(7))
         assert compiled  # the listener hears what is compiled
-    finally:
-        jax.monitoring.unregister_event_duration_listener(note)

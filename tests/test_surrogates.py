@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import orjson
 import pytest
+from compilations import compilations
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import numpy as safetensors
@@ -212,14 +213,7 @@ def test_nothing_is_compiled_again_within_a_bucket(spec: Surrogate) -> None:
     before = spec.fit(rows.take(range(11)), jax.random.key(3))
     for told in ("predict", "uncertainty", "gradient", "extrapolation"):
         getattr(before, told)(points())
-    compiled: list[str] = []
-
-    def note(event: str, *_: Any, **__: Any) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            compiled.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(note)
-    try:
+    with compilations() as compiled:
         later = replace(before.spec).fit(rows, jax.random.key(3), before)
         (
             later.predict(points(9)),
@@ -230,8 +224,6 @@ def test_nothing_is_compiled_again_within_a_bucket(spec: Surrogate) -> None:
         assert not compiled
         jax.jit(lambda x: x + 2.5)(np.ones(17))
         assert compiled  # the listener hears what is compiled
-    finally:
-        jax.monitoring.unregister_event_duration_listener(note)
 
 
 @contract

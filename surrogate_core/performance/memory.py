@@ -19,7 +19,7 @@ from weakref import WeakSet
 import psutil
 
 MB = 1e6
-STARTING = 0.05  # seconds after its birth for which a process may still show the memory of the one it was made of
+STARTING = 0.02  # seconds for which a new process may still show the memory of the one that it was made of
 INTERVAL = 0.05  # seconds between samples
 SHARE = 0.05  # of the time, at most, is spent on sampling
 MOST_SAMPLES = 2000  # that are kept: of a longer work every second one, and so on
@@ -146,6 +146,7 @@ class _Children:
         self._session = os.getsid(0)
         self._before = {child.pid: child.create_time() for child in self._process.children(recursive=True)}
         self._cpu: dict[int, float] = {}
+        self._first_seen: dict[tuple[int, float], float] = {}  # its birth is known to a second alone
 
     @property
     def cpu_s(self) -> float:
@@ -154,12 +155,13 @@ class _Children:
 
     def look(self) -> float:
         """MB that they take now."""
-        mb = 0.0
+        mb, now = 0.0, time.perf_counter()
         for child in self._process.children(recursive=True):
             with suppress(psutil.Error, OSError):  # it ended while it was looked at
                 born = child.create_time()
+                first = self._first_seen.setdefault((child.pid, born), now)
                 is_ours = os.getsid(child.pid) == self._session and self._before.get(child.pid) != born
-                if is_ours and time.time() - born > STARTING:
+                if is_ours and now - first > STARTING:
                     mb += child.memory_info().rss / MB
                     self._cpu[child.pid] = sum(child.cpu_times()[:2])
         return mb
@@ -176,6 +178,7 @@ class _HighWaterMark:
         self._watching: WeakSet[MemoryMonitor] = WeakSet()
         self._lock = threading.Lock()
         self._last = 0.0
+        self._can_set_back = False
 
     def watch(self, monitor: MemoryMonitor) -> None:
         with self._lock:
@@ -205,8 +208,6 @@ class _HighWaterMark:
             Path("/proc/self/clear_refs").write_text("5")  # proc_pid_clear_refs(5): resets the peak resident set size
             self._can_set_back = True
         self._last = _high_water_mb()
-
-    _can_set_back = False
 
 
 def _high_water_mb() -> float:

@@ -7,7 +7,7 @@
     profiler.get_performance_summary()["timing_summary"]["fit"]["total_time"]
 
 A monitor within another is its child: what it tells, the outer one tells too. Within a monitor the library names its
-own operations, such as `evaluate`, `fit` and `descend`; without one, naming them costs next to nothing.
+own operations, such as `evaluate`, `fit` and `search`; without one, naming them costs next to nothing.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class PerformanceProfiler:
         enable_memory_profiling: whether memory is watched while a monitor of this profiler is open.
 
     Attributes:
-        counters: what was counted, by name, such as the hits of prediction caches.
+        counters: what was counted, by name, such as `cache_hits` and `cache_misses` of cached surrogates.
         functions: with level `full`, the functions that took longest, as cProfile tells.
 
     Example:

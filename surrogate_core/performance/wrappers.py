@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from surrogate_core.performance.cache import CacheType, SurrogateCache
+from surrogate_core.performance.profiler import count
 from surrogate_core.surrogates.base import FittedSurrogate, evaluate
 
 REMEMBERED = ("predict", "uncertainty", "gradient")
@@ -50,13 +51,17 @@ class _Remembering:
         if X.ndim == 1:
             key = (model, cache.key(X, operation))
             value = cache.get_key(key)
+            count("cache_misses" if value is None else "cache_hits")
             if value is None:
                 value = self._with_neighbours(operation, compute, X, key) if self._neighbours else compute(X)
                 cache.set_key(key, value)
             return value
         keys = [(model, cache.key(x, operation)) for x in X]
         values = {key: cache.get_key(key) for key in keys}
-        if missing := [key for key, value in values.items() if value is None]:
+        missing = [key for key, value in values.items() if value is None]
+        count("cache_misses", len(missing))
+        count("cache_hits", len(values) - len(missing))
+        if missing:
             places = {key: i for i, key in enumerate(keys)}
             for key, value in zip(missing, compute(X[[places[key] for key in missing]]), strict=True):
                 cache.set_key(key, value)
