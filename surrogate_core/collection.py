@@ -86,7 +86,7 @@ class DataCollector:
             it has a single parameter that no variable is named like.
         bounds: (low, high) pairs, or a `SearchSpace`.
         executor: where the function is called; by default here, one call after the other.
-        timeout: seconds after which a call is stopped and has failed; in processes only.
+        timeout: seconds after which a call is stopped and has failed; not here, nor in threads.
         retries: how many more times a call is tried that fails, or whose worker dies.
     """
 
@@ -189,9 +189,10 @@ class ParallelDataCollector(DataCollector):
     Args:
         function: as of `DataCollector`; lambdas and closures travel to other processes too.
         bounds: (low, high) pairs, or a `SearchSpace`.
-        n_jobs: workers; None or -1 for one on each usable CPU.
-        executor: "threads", "processes", "serial", or "auto": processes, unless calls are so short that they are sooner
-            made here.
+        n_jobs: workers; None or -1 for one on each usable CPU, or for all of a Dask cluster.
+        executor: "threads", "processes", "dask", "serial", or "auto": processes, unless calls are so short that they
+            are sooner made here.
+        address: of Dask's scheduler; None for a cluster of processes on this machine.
         timeout: seconds after which a call is stopped and has failed.
         retries: how many more times a call is tried that fails, or whose worker dies.
     """
@@ -203,10 +204,11 @@ class ParallelDataCollector(DataCollector):
         n_jobs: int | None = None,
         *,
         executor: Kind = "auto",
+        address: str | None = None,
         timeout: float | None = None,
         retries: int = 1,
     ):
-        spec = ExecutorSpec(executor, None if n_jobs == -1 else n_jobs)
+        spec = ExecutorSpec(executor, None if n_jobs == -1 else n_jobs, address)
         super().__init__(function, bounds, spec, timeout=timeout, retries=retries)
 
 

@@ -31,7 +31,7 @@ class Evaluator:
     Args:
         function: the black box, called with one argument.
         executor: where it is called; no process or thread is started before the first call.
-        timeout: seconds after which a call is stopped and has failed; processes only.
+        timeout: seconds after which a call is stopped and has failed; not here, nor in threads.
         retries: how many more times a failed call is tried.
         journal: what remembers calls by their keys; None remembers nothing.
         output: where processes print; None for this process's standard error.

@@ -1,4 +1,4 @@
-"""The one place that knows serial, threads and spawned processes.
+"""The one place that knows serial, threads, spawned processes and Dask.
 
 A pool calls one function on many arguments; a call that fails, takes too long or kills its worker is an `Outcome` like
 any other.
@@ -14,19 +14,34 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
+from importlib.util import find_spec
 from queue import SimpleQueue
 from typing import Any, Literal, TypeVar, get_args
 
+from surrogate_core.dask_pool import ClusterNotFound, DaskPool
 from surrogate_core.output_log import OutputLog
 from surrogate_core.pool import Chunker, Chunks, OnStart, Pool, part
-from surrogate_core.process_pool import ProcessPool, WorkerNotStarted
+from surrogate_core.process_pool import ProcessPool
 from surrogate_core.worker import Reply, call_many
+from surrogate_core.worker_pool import WorkerNotStarted
 
-__all__ = ["ExecutorSpec", "Kind", "Pool", "WorkerNotStarted", "map_calls", "open_pool", "usable_cpus"]
+__all__ = [
+    "STOPPING",
+    "ClusterNotFound",
+    "ExecutorSpec",
+    "Kind",
+    "Pool",
+    "WorkerNotStarted",
+    "map_calls",
+    "open_pool",
+    "usable_cpus",
+]
 
 A = TypeVar("A")
 T = TypeVar("T")
-Kind = Literal["serial", "threads", "processes", "auto"]
+Kind = Literal["serial", "threads", "processes", "dask", "auto"]
+STOPPING = ("processes", "dask", "auto")
+"""Kinds that can stop a call."""
 START_OF_A_POOL = 2.0  # seconds of two processes, on two cores of 2024
 HANDED_OVER = 3e-6  # seconds that a short call costs more in a process
 LOOK = 0.1  # seconds of calls by which is judged what one costs
@@ -37,13 +52,15 @@ class ExecutorSpec:
     """Where calls are made.
 
     Args:
-        kind: in this process one by one, in its threads, or in processes of their own, which alone can be stopped;
-            or `auto`: here as long as processes would be no sooner done, else in processes.
-        n_workers: how many calls at a time; None means one for each usable CPU.
+        kind: in this process one by one, in its threads, or in processes of their own, which can be stopped; by the
+            workers of a Dask cluster; or `auto`: here as long as processes would be no sooner done, else in processes.
+        n_workers: how many calls at a time; None means one for each usable CPU, or for each thread of the cluster.
+        address: of the Dask scheduler, such as "tcp://127.0.0.1:8786"; None for a cluster of processes on this machine.
     """
 
     kind: Kind = "processes"
     n_workers: int | None = None
+    address: str | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -51,6 +68,10 @@ class ExecutorSpec:
         n = self.n_workers
         if n is not None and (not isinstance(n, int) or isinstance(n, bool) or n < 1):
             raise ValueError(f"n_workers: expected an integer >= 1, got {n!r}")
+        if self.kind == "dask" and not find_spec("distributed"):
+            raise ValueError("executor: 'dask' needs Dask, got none: pip install 'surrogate-lab[dask]'")
+        if self.address is not None and self.kind != "dask":
+            raise ValueError(f"address: expected one with executor 'dask' alone, got one with {self.kind!r}")
 
 
 @contextmanager
@@ -67,7 +88,7 @@ def open_pool(
             `many(arguments)`, which returns their outcomes, for many short calls.
         spec: where calls are made.
         timeout: seconds after which a call is stopped, not counting its worker's start, which has START_SECONDS more;
-            processes only.
+            not here, nor in threads.
         output: where the processes' standard output and error go; None for this process's standard error.
 
     Raises:
@@ -76,14 +97,17 @@ def open_pool(
     if timeout is not None:
         if not (timeout > 0 and math.isfinite(timeout)):
             raise ValueError(f"timeout: expected a number of seconds > 0, got {timeout!r}")
-        if spec.kind not in ("processes", "auto"):
-            raise ValueError(f"timeout: needs executor 'processes', which alone can stop a call, got {spec.kind!r}")
+        if spec.kind not in STOPPING:
+            raise ValueError(f"timeout: needs executor 'processes' or 'dask', which can stop a call, got {spec.kind!r}")
     n_workers = spec.n_workers or usable_cpus()
     pool: Pool
     if spec.kind == "serial":
         pool = _SerialPool(function)
     elif spec.kind == "threads":
         pool = _ThreadPool(function, n_workers)
+    elif spec.kind == "dask":
+        n_threads = spec.n_workers if spec.address else n_workers
+        pool = DaskPool(function, n_threads, spec.address, timeout, output)
     elif spec.kind == "processes" or timeout is not None:
         pool = ProcessPool(function, n_workers, timeout, output)
     else:

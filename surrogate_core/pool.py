@@ -40,6 +40,7 @@ class Pool(ABC):
 
         Raises:
             WorkerNotStarted: a worker process could not be started with this function.
+            ClusterNotFound: no Dask scheduler answers.
         """
         outcomes: dict[int, Outcome] = {}
 

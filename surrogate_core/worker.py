@@ -110,7 +110,7 @@ def _one_line(text: str) -> str:
     return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 3] + "..."
 
 
-class Worker:
+class WorkerProcess:
     """The parent's side of a process: it starts, says that it is ready, then is idle or has a task."""
 
     def __init__(self, pickled: bytes, output: OutputLog | None, deadline: float) -> None:
@@ -131,6 +131,10 @@ class Worker:
     @property
     def is_idle(self) -> bool:
         return self.is_ready and self.task is None
+
+    @property
+    def was_killed(self) -> bool:
+        return (self.process.exitcode or 0) < 0
 
     def hand_over(self, numbers: Sequence[int], payload: bytes, deadline: float) -> None:
         self.task, self.deadline = numbers, deadline

@@ -10,7 +10,7 @@ import numpy as np
 from surrogate_core.collection import evaluate_points
 from surrogate_core.dataset import Dataset
 from surrogate_core.evaluation import Evaluator
-from surrogate_core.execution import WorkerNotStarted
+from surrogate_core.execution import ClusterNotFound, WorkerNotStarted
 from surrogate_core.journal import Journal
 from surrogate_core.output_log import OutputLog
 from surrogate_core.space import SearchSpace
@@ -60,6 +60,8 @@ def evaluation(
                         f"{stage}: problem.{problem.kind} could not be started: {error.reason}"
                     ) from error
                 raise BadInput(f"problem.{problem.kind}: {error.reason.removeprefix('ValueError: ')}") from error
+            except ClusterNotFound as error:
+                raise BadInput(f"execution.{error}") from error
             tried.append(rows)
             return rows
 

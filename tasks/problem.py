@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass as checked
 
 from surrogate_core.constraints import Constraint
 from surrogate_core.dataset import Dataset
+from surrogate_core.execution import STOPPING
 from surrogate_core.problems.black_box import BlackBox
 from surrogate_core.problems.command import Command
 from surrogate_core.problems.library import PROBLEMS, LibraryProblem
@@ -206,9 +207,10 @@ def check_problem(problem: Problem, executor: str) -> None:
     if problem.command is not None and not problem.command:
         raise BadInput("problem.command: expected a program and its arguments, got an empty list")
     for field, value in (("problem.timeout", problem.timeout), ("problem.command", problem.command)):
-        if value is not None and executor not in ("processes", "auto"):
+        if value is not None and executor not in STOPPING:
             raise BadInput(
-                f"execution.executor: expected 'processes', which alone can stop a call, got {executor!r} with {field}"
+                f"execution.executor: expected 'processes' or 'dask', which can stop a call, "
+                f"got {executor!r} with {field}"
                 + ("; or set problem.timeout to null" if field == "problem.timeout" else "")
             )
     try:

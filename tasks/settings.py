@@ -103,15 +103,21 @@ class Tune:
 class Execution:
     executor: Kind = "processes"
     n_workers: Count | None = None
+    address: Text | None = None
     cache_mb: Positive = 1000
 
     @property
     def spec(self) -> ExecutorSpec:
-        return ExecutorSpec(self.executor, self.n_workers)
+        try:
+            return ExecutorSpec(self.executor, self.n_workers, self.address)
+        except ValueError as error:
+            raise BadInput(f"execution.{error}") from error
 
     @property
     def n_threads(self) -> int | None:
         """At most so many fits at a time; None for one on each usable CPU. No result depends on it."""
+        if self.executor == "dask":  # whose threads are elsewhere
+            return None
         return 1 if self.executor == "serial" else self.n_workers
 
 
@@ -234,7 +240,8 @@ def parse_settings(content: Mapping[str, Any]) -> Settings:
     """
     settings: Settings = validated(TypeAdapter(Settings), plain(content, ""), "", Settings)
     check_problem(settings.problem, settings.execution.executor)
-    _ = settings.fit.spec, settings.optimize.multi_start  # parsed here, so that a mistake shows before any work
+    # Parsed here, so that a mistake shows before any work.
+    _ = settings.execution.spec, settings.fit.spec, settings.optimize.multi_start
     goal = settings.optimize.goal_name(settings.problem.is_offline)
     if settings.optimize.kappa is not None and goal not in ("cautious", "exploring", "conservative"):
         raise BadInput(f"optimize.kappa: expected null, as the goal {goal} has none, got {settings.optimize.kappa:g}")

@@ -10,9 +10,14 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
-pytest_plugins = ["workspace_fixture"]
+pytest_plugins = ["workspace_fixture", "dask_cluster"]
 
-TOGETHER = [("crash", "end_to_end"), ("bad_input", "caching", "doctor", "pipeline", "schedule", "server"), ("docs",)]
+TOGETHER = [
+    ("crash", "end_to_end"),
+    ("bad_input", "caching", "doctor", "pipeline", "schedule", "server"),
+    ("dask", "execution"),
+    ("docs",),
+]
 """Test modules for one worker: the first share solved workspaces, each a Prefect server; the longest, begun first."""
 
 

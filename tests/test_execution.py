@@ -22,11 +22,11 @@ import psutil
 import pytest
 from blackboxes import UnprintableError, act, is_running, running_script, squares_by_processes, wait_until
 
-from surrogate_core import process_pool
+from surrogate_core import worker_pool
 from surrogate_core.execution import ExecutorSpec, Pool, WorkerNotStarted, open_pool
 from surrogate_core.worker import Outcome
 
-KINDS = ["serial", "threads", "processes", "auto"]
+KINDS = ["serial", "threads", "processes", "dask", "auto"]
 PROCESSES = ExecutorSpec("processes", 2)
 
 
@@ -36,8 +36,13 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def pool(kind: str) -> Iterator[Pool]:
-    with open_pool(act, ExecutorSpec(kind, 2)) as pool:
+def spec(kind: str, request: pytest.FixtureRequest) -> ExecutorSpec:
+    return ExecutorSpec(kind, 2, request.getfixturevalue("dask_address") if kind == "dask" else None)
+
+
+@pytest.fixture(scope="module")
+def pool(spec: ExecutorSpec) -> Iterator[Pool]:
+    with open_pool(act, spec) as pool:
         yield pool
 
 
@@ -139,7 +144,11 @@ def test_an_exception_in_a_callback_stops_the_run_and_the_next_is_clean(pool: Po
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"kind": "fork"}, "executor: expected one of 'serial', 'threads', 'processes', 'auto', got 'fork'"),
+        ({"kind": "fork"}, "executor: expected one of 'serial', 'threads', 'processes', 'dask', 'auto', got 'fork'"),
+        (
+            {"address": "tcp://127.0.0.1:1"},
+            "address: expected one with executor 'dask' alone, got one with 'processes'",
+        ),
         ({"n_workers": 0}, "n_workers: expected an integer >= 1, got 0"),
         ({"n_workers": 1.5}, "n_workers: expected an integer >= 1, got 1.5"),
         ({"n_workers": True}, "n_workers: expected an integer >= 1, got True"),
@@ -152,7 +161,7 @@ def test_a_wrong_spec_says_what_was_expected(spec: dict[str, Any], message: str)
 
 @pytest.mark.parametrize("kind", ["serial", "threads"])
 def test_a_timeout_needs_processes(kind: str) -> None:
-    message = f"timeout: needs executor 'processes', which alone can stop a call, got '{kind}'"
+    message = f"timeout: needs executor 'processes' or 'dask', which can stop a call, got '{kind}'"
     with pytest.raises(ValueError, match=message), open_pool(act, ExecutorSpec(kind), timeout=1):
         pass
 
@@ -167,7 +176,7 @@ def test_a_timeout_is_a_number_of_seconds(timeout: float) -> None:
 
 
 @pytest.mark.parametrize("n", [1, 7, 5000])
-def test_short_calls_go_together_and_come_back_in_order(kind: str, n: int) -> None:
+def test_short_calls_go_together_and_come_back_in_order(spec: ExecutorSpec, n: int) -> None:
     chunks: list[int] = []
     ended: dict[int, Any] = {}
 
@@ -176,7 +185,7 @@ def test_short_calls_go_together_and_come_back_in_order(kind: str, n: int) -> No
         ended.update(zip(numbers, [outcome.value for outcome in outcomes], strict=True))
 
     started: list[int] = []
-    with open_pool(double, ExecutorSpec(kind, 2)) as pool:
+    with open_pool(double, spec) as pool:
         pool.run_chunks(np.arange(n), started.extend, end)
         assert ended == {i: 2 * i for i in range(n)}
         assert sorted(started) == list(range(n))
@@ -274,7 +283,7 @@ def test_a_start_that_takes_for_ever_is_an_error(tmp_path: Path, monkeypatch: py
         "def double(x): return 2 * x\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(process_pool, "START_SECONDS", 1.5)
+    monkeypatch.setattr(worker_pool, "START_SECONDS", 1.5)
     before = set(multiprocessing.active_children())
     with (
         open_pool(__import__("endless").double, PROCESSES, timeout=0.5) as pool,
@@ -496,9 +505,10 @@ def test_a_stopped_parent_leaves_no_process_behind(signal_number: int, status: i
 
 
 @pytest.mark.slow
-def test_ctrl_c_does_not_wait_for_threads() -> None:
-    with running_script(INTERRUPTED, "threads", "sleep") as process:
+@pytest.mark.parametrize("kind", ["threads", "dask"])
+def test_ctrl_c_does_not_wait_for_calls_under_way(kind: str) -> None:
+    with running_script(INTERRUPTED, kind, "sleep") as process:
         assert has_started_both(process)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
-    assert process.returncode == 7
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (7, "")

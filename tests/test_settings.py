@@ -247,7 +247,14 @@ MISTAKES = [
         f"{X}={{type: [float], low: 0, high: 1}}",
         f"{X}.type: expected one of float, integer, categorical, got ['float']",
     ),
-    ("execution.executor=dask", "execution.executor: expected 'serial', 'threads', 'processes' or 'auto', got 'dask'"),
+    (
+        "execution.executor=slurm",
+        "execution.executor: expected 'serial', 'threads', 'processes', 'dask' or 'auto', got 'slurm'",
+    ),
+    (
+        "execution.address=tcp://127.0.0.1:8786",
+        "execution.address: expected one with executor 'dask' alone, got one with 'processes'",
+    ),
     # What to tune
     ("tune.space={}", "tune.space: expected at least one field of fit.surrogate with its values, got none"),
     (f"{GRID}.kernel=[]", f"{GRID}.kernel: expected a list of distinct values, got []"),
@@ -428,6 +435,7 @@ OTHER: dict[str, str] = {
     "tune.space.gaussian_process.n_starts": "[4]",
     "execution.executor": "threads",
     "execution.n_workers": "7",
+    "execution.address": "tcp://127.0.0.1:8786",
     "report.figure": "null",
 }
 
@@ -435,7 +443,11 @@ OTHER: dict[str, str] = {
 @pytest.mark.parametrize("path", [path for path in leaves(OWN) if path != "fit.surrogate.kind" and ".type" not in path])
 def test_the_digest_changes_with_everything_but_how_it_is_executed_and_shown(path: str) -> None:
     value = OTHER[path] if path in OTHER else str(leaves(OWN)[path] + 1)
-    needed = {"execution.executor": ["problem.timeout=null"], "optimize.kappa": ["optimize.goal=cautious"]}
+    needed = {
+        "execution.executor": ["problem.timeout=null"],
+        "execution.address": ["execution.executor=dask"],
+        "optimize.kappa": ["optimize.goal=cautious"],
+    }
     base = needed.get(path, [])
     before = load_settings(PARAMS, base)
     after = load_settings(PARAMS, [*base, f"{path}={value}"])

@@ -106,7 +106,16 @@ def test_progress_counts_specs_and_evaluations_apart(project: Callable[..., Work
     assert all(done <= total for done, total, _ in told)
 
 
-@pytest.mark.parametrize("executor", ["serial", "threads", "processes"])
+def test_a_stage_writes_the_same_wherever_it_evaluates(project: Callable[..., Workspace]) -> None:
+    written = []
+    for executor in ("serial", "dask"):
+        workspace = project(f"execution.executor={executor}", source=BOWL.format(sign=1, offset=1))
+        work(workspace, "collect")
+        written.append((workspace.out / DATASET).read_bytes())
+    assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("executor", ["serial", "threads", "processes", "dask"])
 def test_a_function_that_cannot_be_found_is_told_before_it_is_called(
     executor: str, project: Callable[..., Workspace]
 ) -> None:
