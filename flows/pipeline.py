@@ -117,7 +117,8 @@ def _publish_skipped(session: Session) -> None:
     last = max(order.index(stage) for stage in session.costs)
     for place, stage in enumerate(order):
         if stage not in published and is_done(stage, workspace) and (place < last or _is_up_to_date(stage, workspace)):
-            session.tracker.publish(read_report(stage, workspace), "skipped by dvc", None)
+            key = workspace.last_key(stage) or ""
+            session.tracker.publish(read_report(stage, workspace), key, "skipped by dvc", None)
 
 
 def _is_up_to_date(stage: str, workspace: Workspace) -> bool:
@@ -149,7 +150,7 @@ def _run_stage(stage: str, session: Session) -> None:
     session.costs[stage] = (cache, cost)
     session.notes.append(note_stage(workspace, stage, key=key, cache=cache, cost=cost, run_id=session.tracker.run_id))
     session.view.end(report, cache, cost)
-    session.tracker.publish(report, cache, cost, profiler)
+    session.tracker.publish(report, key, cache, cost, None if hit else profiler)
 
 
 def _is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:

@@ -1,40 +1,34 @@
 """Surrogate-gradient optimization of expensive functions: the library, which knows no scheduler and no tracker."""
 
-from importlib import import_module
-from typing import Any
+from surrogate_core.lazy import lazily
 
 # Loaded when first asked for: workers that evaluate a black box import this package and need no JAX.
 _HOMES = {
-    "SearchSpace": "space",
-    "Float": "space",
-    "Integer": "space",
-    "Categorical": "space",
-    "Dataset": "dataset",
-    "DataCollector": "collection",
-    "ParallelDataCollector": "collection",
-    "collect_data": "collection",
-    "GPSurrogate": "surrogates.gaussian_process",
-    "NeuralSurrogate": "surrogates.neural_network",
-    "RandomForestSurrogate": "surrogates.random_forest",
-    "HybridSurrogate": "surrogates.hybrid",
-    "AutoSurrogate": "surrogates.auto",
-    "select_surrogate": "surrogates.auto",
-    "select_memory_conscious_surrogate": "surrogates.auto",
-    "load_surrogate": "surrogates.files",
-    "SurrogateRegressor": "adapters.regressor",
-    "GradientDescentOptimizer": "optimizers.gradient_descent",
-    "LBFGSOptimizer": "optimizers.lbfgs",
-    "TrustRegionOptimizer": "optimizers.trust_region",
-    "MultiStartOptimizer": "optimizers.multi_start",
-    "recommend": "offline",
-    "SurrogateOptimizer": "facade",
-    "quick_optimize": "facade",
-    "tune_surrogate_hyperparameters": "facade",
+    "SearchSpace": "surrogate_core.space",
+    "Float": "surrogate_core.space",
+    "Integer": "surrogate_core.space",
+    "Categorical": "surrogate_core.space",
+    "Dataset": "surrogate_core.dataset",
+    "DataCollector": "surrogate_core.collection",
+    "ParallelDataCollector": "surrogate_core.collection",
+    "collect_data": "surrogate_core.collection",
+    "GPSurrogate": "surrogate_core.surrogates.gaussian_process",
+    "NeuralSurrogate": "surrogate_core.surrogates.neural_network",
+    "RandomForestSurrogate": "surrogate_core.surrogates.random_forest",
+    "HybridSurrogate": "surrogate_core.surrogates.hybrid",
+    "AutoSurrogate": "surrogate_core.surrogates.auto",
+    "select_surrogate": "surrogate_core.surrogates.auto",
+    "select_memory_conscious_surrogate": "surrogate_core.surrogates.auto",
+    "load_surrogate": "surrogate_core.surrogates.files",
+    "SurrogateRegressor": "surrogate_core.adapters.regressor",
+    "GradientDescentOptimizer": "surrogate_core.optimizers.gradient_descent",
+    "LBFGSOptimizer": "surrogate_core.optimizers.lbfgs",
+    "TrustRegionOptimizer": "surrogate_core.optimizers.trust_region",
+    "MultiStartOptimizer": "surrogate_core.optimizers.multi_start",
+    "recommend": "surrogate_core.offline",
+    "SurrogateOptimizer": "surrogate_core.facade",
+    "quick_optimize": "surrogate_core.facade",
+    "tune_surrogate_hyperparameters": "surrogate_core.facade",
 }
 __all__ = list(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = lazily(__name__, _HOMES)

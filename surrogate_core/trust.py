@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtr, stdtrit
 
 from surrogate_core.surrogates.base import FittedSurrogate, evaluate, program
 from surrogate_core.surrogates.output import Output, from_latent, to_latent
@@ -43,12 +43,12 @@ class Disappointment(NamedTuple):
     @property
     def side(self) -> Any:
         """Half of a 95 % interval, in standard deviations of the surrogate."""
-        return self.scale * student.ppf(0.975, self.freedom)
+        return self.scale * stdtrit(self.freedom, 0.975)
 
     def probability(self, expected: Predictive, best: float) -> Any:
         """That a measurement of what is expected is below the best value."""
         z = expected.standardized_error(np.asarray(best))
-        return student.cdf((z - self.center) / self.scale, self.freedom)
+        return stdtr(self.freedom, (z - self.center) / self.scale)
 
 
 class Promise(NamedTuple):

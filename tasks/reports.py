@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
+import numpy as np
 
 from surrogate_core.dataset import Dataset
+from surrogate_core.space import Categorical, SearchSpace
 from surrogate_core.surrogates.base import FittedSurrogate
 from tasks import pictures
 from tasks.keys import (
@@ -26,7 +27,12 @@ from tasks.keys import (
 from tasks.outputs import read_dataset, read_json, read_model, specs, told_spec
 from tasks.workspace import Workspace
 
-Figures = dict[str, Callable[[], Figure]]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Figures = dict[str, Callable[[], "Figure"]]
+USERS_OWN = "designs"
+"""The picture that a function of the user's draws."""
 
 
 @dataclass(frozen=True)
@@ -111,15 +117,20 @@ def _validate(workspace: Workspace) -> Report:
 
 def validation_figures(found: dict[str, Any]) -> Figures:
     """Makers of those pictures of a validation that there is something to draw for."""
-    makers = {
-        "parity": (pictures.parity, found["held_out"]),
-        "calibration": (pictures.calibration, found["held_out"]),
-        "gradients": (pictures.gradients, found["gradient"].get("slopes")),
-        "learning_curve": (pictures.learning_curve, found["learning_curve"]),
-        "sensitivity": (pictures.sensitivity, found["variables"]),
-        "reach": (pictures.reach, found["held_out"]),
+    drawn_of = {
+        "parity": found["held_out"],
+        "calibration": found["held_out"],
+        "gradients": found["gradient"].get("slopes"),
+        "learning_curve": found["learning_curve"],
+        "sensitivity": found["variables"],
+        "reach": found["held_out"],
     }
-    return {name: partial(draw, found) for name, (draw, of) in makers.items() if of}
+    return {name: partial(_draw, name, found) for name, of in drawn_of.items() if of}
+
+
+def _draw(name: str, *of: Any) -> "Figure":
+    figure: Figure = getattr(pictures, name)(*of)
+    return figure
 
 
 def _optimize(workspace: Workspace) -> Report:
@@ -132,13 +143,14 @@ def _optimize(workspace: Workspace) -> Report:
     else:
         best_sample, measured = found["best_sample"]["measured"], found["measured"]
         line = f"{evaluations.n_samples} evaluations, {best_sample:.4g} → {measured:.4g}"
+    around = {f"optimum_{name}": draw for name, draw in landscape_figures(workspace, found, OPTIMIZED).items()}
     return Report(
         "optimize",
         f"{line}: {found['trust']['verdict']}",
         metrics,
         {"rounds": found["rounds"], "evaluations": found["evaluations"]},
         {"trust": told_trust(found)},
-        {**search_figures(workspace, found), **landscape_figures(workspace, found, OPTIMIZED)},
+        {**search_figures(workspace, found), **around},
     )
 
 
@@ -159,11 +171,7 @@ def search_figures(workspace: Workspace, found: dict[str, Any]) -> Figures:
 def landscape_figures(workspace: Workspace, found: dict[str, Any], model: str) -> Figures:
     """Makers of pictures of what a model predicts around the design that a stage came to."""
     sign, space = workspace.settings.problem.sign, read_dataset(workspace, DATASET).space
-    drawn = {"slices": pictures.slices, "planes": pictures.planes, "gradient_field": pictures.gradient_field}
-    if not pictures.has_planes(space):
-        del drawn["planes"]
-    if not pictures.has_field(space):
-        del drawn["gradient_field"]
+    names = ["slices", *["planes"] * has_planes(space), *["gradient_field"] * has_field(space)]
 
     @cache
     def known() -> tuple[FittedSurrogate, Dataset]:  # read once for all pictures, and only if one is drawn
@@ -172,11 +180,19 @@ def landscape_figures(workspace: Workspace, found: dict[str, Any], model: str) -
             rows = rows.append(read_dataset(workspace, path))
         return read_model(workspace, model), rows
 
-    def draw(of: Callable[..., Figure]) -> Figure:
+    def draw(name: str) -> "Figure":
         fitted, rows = known()
-        return of(fitted, found["params"], rows, sign)
+        return _draw(name, fitted, found["params"], rows, sign)
 
-    return {name: partial(draw, of) for name, of in drawn.items()}
+    return {name: partial(draw, name) for name in names}
+
+
+def has_planes(space: SearchSpace) -> bool:
+    return sum(not isinstance(variable, Categorical) for variable in space.variables) >= 2
+
+
+def has_field(space: SearchSpace) -> bool:
+    return space.n_dims == 2 and all(np.isinf(variable.n_values) for variable in space.variables)
 
 
 def _tune(workspace: Workspace) -> Report:
@@ -196,7 +212,7 @@ def _tune(workspace: Workspace) -> Report:
     draw = workspace.settings.report.figure_maker
     if draw is not None:
         designs = {"best sample": final["best_sample"]["params"], "optimized design": final["params"]}
-        figures["designs"] = lambda: draw(designs)
+        figures[USERS_OWN] = lambda: draw(designs)
     n = len(found["trials"])
     line = f"{n} spec{'s' * (n != 1)}, {verdict}; {_outcome(final)}"
     tables = {"trials": found["trials"], "evaluations": found["evaluations"]}

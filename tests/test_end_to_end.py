@@ -164,7 +164,8 @@ def test_the_mlflow_run_holds_all_there_is_to_know(twins: Twins) -> None:
 
     artifacts = Path(run.info.artifact_uri.removeprefix("file://"))
     assert {path.name for path in (artifacts / "pictures").iterdir()} == {
-        f"{name}.png" for name in (*VALIDATED, *SEARCHED, *AROUND, "rounds", "trials")
+        f"{name}.png"
+        for name in (*VALIDATED, *SEARCHED, *AROUND, *(f"optimum_{name}" for name in AROUND), "rounds", "trials")
     }
     reports = digests(artifacts / "reports")
     assert set(reports) == {"validation.json", "optimum.json", "tuning.json", "recommendation.json"}

@@ -12,6 +12,7 @@ from surrogate_core import Categorical, Dataset, Float, GPSurrogate, Integer, Se
 from surrogate_core.sampling import sample
 from surrogate_core.surrogates.base import FittedSurrogate
 from tasks import pictures
+from tasks.reports import has_field, has_planes
 
 SPACES = {
     "one": SearchSpace({"x": Float(0, 1)}),
@@ -56,8 +57,8 @@ def test_slices_are_the_prediction_through_the_design(name: str, sign: float) ->
 )
 def test_planes_and_the_gradient_field_are_drawn_where_there_are_any(name: str, planes: int, field: int) -> None:
     model, rows, params = fitted(name)
-    assert pictures.has_planes(model.space) == bool(planes)
-    assert pictures.has_field(model.space) == bool(field)
+    assert has_planes(model.space) == bool(planes)
+    assert has_field(model.space) == bool(field)
     if planes:
         figure = pictures.planes(model, params, rows, 1.0)
         assert len(figure.axes) == 2 * 2 * planes  # prediction and deviation, each with its scale

@@ -1,25 +1,19 @@
 """Measure what work costs, remember predictions, predict and evaluate many points at once, within a memory budget."""
 
-from importlib import import_module
-from typing import Any
+from surrogate_core.lazy import lazily
 
 _HOMES = {
-    "performance_monitor": "performance.profiler",
-    "PerformanceProfiler": "performance.profiler",
-    "ProfiledOptimizer": "performance.optimizer",
-    "MemoryMonitor": "performance.memory",
-    "SurrogateCache": "performance.cache",
-    "enable_caching": "performance.wrappers",
-    "VectorizedSurrogate": "performance.wrappers",
-    "DataCollector": "collection",
-    "ParallelDataCollector": "collection",
-    "select_surrogate": "surrogates.auto",
-    "select_memory_conscious_surrogate": "surrogates.auto",
+    "performance_monitor": "surrogate_core.performance.profiler",
+    "PerformanceProfiler": "surrogate_core.performance.profiler",
+    "ProfiledOptimizer": "surrogate_core.performance.optimizer",
+    "MemoryMonitor": "surrogate_core.performance.memory",
+    "SurrogateCache": "surrogate_core.performance.cache",
+    "enable_caching": "surrogate_core.performance.wrappers",
+    "VectorizedSurrogate": "surrogate_core.performance.wrappers",
+    "DataCollector": "surrogate_core.collection",
+    "ParallelDataCollector": "surrogate_core.collection",
+    "select_surrogate": "surrogate_core.surrogates.auto",
+    "select_memory_conscious_surrogate": "surrogate_core.surrogates.auto",
 }
 __all__ = list(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"surrogate_core.{_HOMES[name]}"), name)
+__getattr__ = lazily(__name__, _HOMES)

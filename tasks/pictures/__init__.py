@@ -1,33 +1,29 @@
 """Pictures of reports: what people would rather look at than read."""
 
-from tasks.pictures.designs import rounds, trials
-from tasks.pictures.drawing import PANELS, png, svg
-from tasks.pictures.evaluations import against_variables, histogram, history
-from tasks.pictures.landscape import gradient_field, has_field, has_planes, planes, slices
-from tasks.pictures.search import convergence, optima, promises
-from tasks.pictures.validation import calibration, gradients, learning_curve, parity, reach, sensitivity
+from surrogate_core.lazy import lazily
 
-__all__ = [
-    "PANELS",
-    "against_variables",
-    "calibration",
-    "convergence",
-    "gradient_field",
-    "gradients",
-    "has_field",
-    "has_planes",
-    "histogram",
-    "history",
-    "learning_curve",
-    "optima",
-    "parity",
-    "planes",
-    "png",
-    "promises",
-    "reach",
-    "rounds",
-    "sensitivity",
-    "slices",
-    "svg",
-    "trials",
-]
+# Matplotlib takes half a second to load, and what was drawn before is not drawn again.
+_HOMES = {
+    "rounds": "tasks.pictures.designs",
+    "trials": "tasks.pictures.designs",
+    "PANELS": "tasks.pictures.drawing",
+    "png": "tasks.pictures.drawing",
+    "svg": "tasks.pictures.drawing",
+    "against_variables": "tasks.pictures.evaluations",
+    "histogram": "tasks.pictures.evaluations",
+    "history": "tasks.pictures.evaluations",
+    "gradient_field": "tasks.pictures.landscape",
+    "planes": "tasks.pictures.landscape",
+    "slices": "tasks.pictures.landscape",
+    "convergence": "tasks.pictures.search",
+    "optima": "tasks.pictures.search",
+    "promises": "tasks.pictures.search",
+    "calibration": "tasks.pictures.validation",
+    "gradients": "tasks.pictures.validation",
+    "learning_curve": "tasks.pictures.validation",
+    "parity": "tasks.pictures.validation",
+    "reach": "tasks.pictures.validation",
+    "sensitivity": "tasks.pictures.validation",
+}
+__all__ = list(_HOMES)
+__getattr__ = lazily(__name__, _HOMES)

@@ -121,14 +121,6 @@ def _surface(axes: Axes, sides: list[np.ndarray], colours: str) -> ScalarMappabl
     return axes.pcolormesh(*sides, cmap=colours)
 
 
-def has_planes(space: SearchSpace) -> bool:
-    return sum(not isinstance(variable, Categorical) for variable in space.variables) >= 2
-
-
-def has_field(space: SearchSpace) -> bool:
-    return space.n_dims == 2 and all(np.isinf(variable.n_values) for variable in space.variables)
-
-
 def _pairs(fitted: FittedSurrogate) -> list[tuple[int, int]]:
     """Of the variables that matter most, none of them categorical."""
     order = np.argsort(-relevances(fitted), kind="stable")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import mlflow
+import orjson
 import psutil
 from filelock import FileLock
 from mlflow import MlflowClient
@@ -28,8 +29,7 @@ from surrogate_core.performance.profiler import Cost, PerformanceProfiler
 from tasks.errors import BadInput, StageFailed
 from tasks.keys import DATASET, EVALUATIONS, STAGES, TUNED_EVALUATIONS
 from tasks.outputs import read_dataset
-from tasks.pictures import png
-from tasks.reports import Report
+from tasks.reports import USERS_OWN, Report
 from tasks.tracking.registry import MODEL_NAME, publish_model
 from tasks.workspace import Workspace, anchor, git_revision
 
@@ -142,11 +142,11 @@ class Tracker:
         return {name.removeprefix("cache.") for name in tags if name.startswith("cache.")}
 
     def publish(
-        self, report: Report, cache: Cache, cost: Cost | None, profiler: PerformanceProfiler | None = None
+        self, report: Report, key: str, cache: Cache, cost: Cost | None, profiler: PerformanceProfiler | None = None
     ) -> None:
-        """Logs a stage: metrics, tables, pictures, what it cost, its profile, and whether it came from the cache."""
+        """Logs a stage that ran under a key: metrics, pictures, cost, profile, and whether it was cached."""
         with self._observing(report.stage):
-            self._publish(report, cache, cost)
+            self._publish(report, key, cache, cost)
             if profiler is not None:
                 self._log_profile(report.stage, profiler)
 
@@ -160,7 +160,25 @@ class Tracker:
             profiler.save(path)
             self.client.log_artifact(self.run_id, str(path), "profiles")
 
-    def _publish(self, report: Report, cache: Cache, cost: Cost | None) -> None:
+    def _drawn(self, report: Report, key: str) -> Iterator[Path]:
+        """The pictures of a stage; drawn, unless those are there that were drawn when it last ran under its key."""
+        index = pictures_folder(self.workspace) / "drawn.json"
+        drawn: dict[str, str] = orjson.loads(index.read_bytes()) if index.exists() else {}
+        for name, draw in report.figures.items():
+            picture = index.with_name(f"{name}.png")
+            if drawn.get(name) != key or name == USERS_OWN or not picture.exists():
+                try:
+                    from tasks.pictures import png
+
+                    write_file(picture, png(draw()))
+                except Exception as error:  # noqa: BLE001 - a figure may be the user's own
+                    self.trouble.append(f"{report.stage}: the picture {name} could not be drawn: {error!r}")
+                    continue
+            yield picture
+            drawn[name] = key
+        write_file(index, orjson.dumps(drawn))
+
+    def _publish(self, report: Report, key: str, cache: Cache, cost: Cost | None) -> None:
         values = {f"{report.stage}.{name}": value for name, value in report.metrics.items()}
         if cost is not None:
             values |= {f"cost.{report.stage}.{name}": value for name, value in asdict(cost).items()}
@@ -175,13 +193,7 @@ class Tracker:
         }
         run_tags = [RunTag(name, told) for name, told in tags.items()]
         self.client.log_batch(self.run_id, metrics=metrics, tags=run_tags)
-        for name, draw in report.figures.items():
-            picture = pictures_folder(self.workspace) / f"{name}.png"
-            try:
-                write_file(picture, png(draw()))
-            except Exception as error:  # noqa: BLE001 - a figure may be the user's own
-                self.trouble.append(f"{report.stage}: the picture {name} could not be drawn: {error!r}")
-                continue
+        for picture in self._drawn(report, key):
             self.client.log_artifact(self.run_id, str(picture), "pictures")
         for path in STAGES[report.stage].outs:
             if path.endswith(".json"):
@@ -259,7 +271,7 @@ def _is_alive(process: str) -> bool:
 
 
 def pictures_folder(workspace: Workspace) -> Path:
-    """Where the pictures of the last run are, for people; they are drawn anew and not versioned."""
+    """Where the pictures of the last run are, for people; they are not versioned."""
     return workspace.unversioned / "pictures"
 
 
