@@ -52,6 +52,7 @@ class Collect:
 class Fit:
     surrogate: dict[str, Any] = Field(default_factory=lambda: {"kind": "gaussian_process"})
     seed: Seed = 0
+    memory_budget_mb: Positive | None = None
 
     @property
     def spec(self) -> Surrogate:

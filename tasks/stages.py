@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from surrogate_core.acquisition import Goal
+from surrogate_core.collection import check_memory
 from surrogate_core.collection import design as sampling_design
 from surrogate_core.constraints import ConstraintFailed
 from surrogate_core.dataset import Dataset
@@ -17,6 +18,7 @@ from surrogate_core.performance.profiler import operation
 from surrogate_core.refinement import Refinement, fit_or_standardize, refine
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
 from surrogate_core.surrogates.files import SURROGATES, surrogate_files
+from surrogate_core.surrogates.memory_budget import fit_within_memory
 from surrogate_core.trust import VERDICTS
 from surrogate_core.tuning.study import Trial, search
 from surrogate_core.validation.calibration import recalibration
@@ -49,8 +51,12 @@ def collect(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
     problem, asked = workspace.settings.problem, workspace.settings.collect
     if problem.is_offline:
         return {DATASET: problem.rows(workspace.root, 2 * workspace.settings.validate.folds).to_bytes()}
-    space = problem.search_space
+    space, budget = problem.search_space, workspace.settings.fit.memory_budget_mb
     assert space is not None
+    try:
+        check_memory(asked.n_samples, space.n_dims, budget, by_name=True)
+    except ValueError as error:
+        raise BadInput(f"collect.{error}") from error
     try:
         X = sampling_design(space, asked.sampling, asked.n_samples, asked.seed)
     except ValueError as error:
@@ -65,12 +71,16 @@ def collect(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
 def fit(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
     """Fits the champion spec to the dataset."""
     asked = workspace.settings.fit
-    dataset = read_dataset(workspace, DATASET)
+    key_of_fit, path = jax.random.key(asked.seed), workspace.out / DATASET
     try:
         with operation("fit"):
-            fitted = asked.spec.fit(dataset, jax.random.key(asked.seed))
+            if asked.memory_budget_mb is None:
+                fitted = asked.spec.fit(read_dataset(workspace, DATASET), key_of_fit)
+            else:
+                fitted = fit_within_memory(asked.spec, path, asked.memory_budget_mb, key_of_fit)
     except ValueError as error:  # the data does not suit the spec
-        raise StageFailed(f"fit.surrogate.{error}") from error
+        where = "fit" if str(error).startswith("memory_budget_mb") else "fit.surrogate"
+        raise StageFailed(f"{where}.{error}") from error
     return _in_folder(MODEL, surrogate_files(fitted))
 
 

@@ -19,8 +19,8 @@ from surrogate_core import (
     select_surrogate,
 )
 from surrogate_core.sampling import sample
-from surrogate_core.surrogates.auto import PREFERRED
 from surrogate_core.surrogates.files import surrogate_files
+from surrogate_core.surrogates.memory_budget import PREFERRED
 
 CUBE = SearchSpace.from_bounds([(0, 1)] * 2)
 SMALL = AutoSurrogate(budget=6.0)  # Gaussian processes and forests, on few rows
@@ -118,9 +118,9 @@ def test_the_order_of_rows_changes_no_bit() -> None:
 
 
 def test_less_memory_is_a_smaller_surrogate() -> None:
-    chosen = [select_surrogate(50_000, 10, budget) for budget in (4000, 500, 450, 300, 220, 180)]
+    chosen = [select_surrogate(50_000, 10, budget) for budget in (4000, 600, 450, 300, 180)]
     assert [one.surrogate for one in chosen] == list(PREFERRED)
-    for one, budget in zip(chosen, (4000, 500, 450, 300, 220, 180), strict=True):
+    for one, budget in zip(chosen, (4000, 600, 450, 300, 180), strict=True):
         assert one.estimate.memory_mb <= budget
         assert one.estimates[str(one.surrogate)] == one.estimate
     assert select_surrogate(100, 3, 200).surrogate == GPSurrogate()

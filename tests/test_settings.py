@@ -435,6 +435,7 @@ OTHER: dict[str, str] = {
     "tune.space.gaussian_process.n_starts": "[4]",
     "execution.executor": "threads",
     "execution.n_workers": "7",
+    "fit.memory_budget_mb": "2000",
     "execution.address": "tcp://127.0.0.1:8786",
     "report.figure": "null",
 }

@@ -661,3 +661,16 @@ def test_a_constraint_that_raises_is_one_line(project: Callable[..., Workspace],
     workspace = project("problem.constraints=[raising_constraint:met]", source=BOWL.format(sign=1, offset=0))
     with pytest.raises(BadInput, match=r"problem\.constraints: .* of raising_constraint:met, got ZeroDiv"):
         work(workspace, "collect")
+
+
+def test_memory_that_is_short_is_foreseen(project: Callable[..., Workspace]) -> None:
+    source = BOWL.format(sign=1, offset=1)
+    with pytest.raises(
+        BadInput, match=r"^collect\.n_samples: expected at most \d+, which fit in memory_budget_mb=20, got"
+    ):
+        work(project("fit.memory_budget_mb=20", "collect.n_samples=100000", source=source), "collect")
+    workspace = project("fit.memory_budget_mb=20", source=source)
+    work(workspace, "collect")
+    with pytest.raises(StageFailed, match=r"^fit\.memory_budget_mb: expected \d+ or more for gaussian_process"):
+        work(workspace, "fit")
+    work(project("fit.memory_budget_mb=200", source=source), "fit")

@@ -12,8 +12,8 @@ _HOMES = {
     "VectorizedSurrogate": "surrogate_core.performance.wrappers",
     "DataCollector": "surrogate_core.collection",
     "ParallelDataCollector": "surrogate_core.collection",
-    "select_surrogate": "surrogate_core.surrogates.auto",
-    "select_memory_conscious_surrogate": "surrogate_core.surrogates.auto",
+    "select_surrogate": "surrogate_core.surrogates.memory_budget",
+    "select_memory_conscious_surrogate": "surrogate_core.surrogates.memory_budget",
 }
 __all__ = list(_HOMES)
 __getattr__ = lazily(__name__, _HOMES)

@@ -1,8 +1,8 @@
 """A surrogate and its settings chosen by cross-validation, within a budget that a cost model keeps, not a clock."""
 
 import math
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, NoReturn
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NoReturn
 
 import jax
 import numpy as np
@@ -63,6 +63,9 @@ class AutoSurrogate(Surrogate):
             fitted = chosen.fit(dataset, key)
         diagnostics = {**fitted.diagnostics, "auto": told}
         return FittedSurrogate(fitted.spec, fitted.space, fitted.state, diagnostics, self)
+
+    def within(self, memory_mb: float) -> list["AutoSurrogate"]:
+        return [replace(self, memory_budget_mb=min(memory_mb, self.memory_budget_mb))]
 
     def candidates(self, y: np.ndarray) -> list[Surrogate]:
         """What is compared where the outputs are y, (n,)."""
@@ -133,49 +136,3 @@ class AutoSurrogate(Surrogate):
                 best = density, spec
         told = {"n_rows": n, "compared_on": m, "candidates": table, "left_out": [str(one) for one in left_out]}
         return best[1], told
-
-
-class Choice(NamedTuple):
-    """A surrogate and what it is expected to take; `estimates`: of all that were looked at, by their names."""
-
-    surrogate: Surrogate
-    estimate: Estimate
-    estimates: dict[str, Estimate]
-
-
-def select_surrogate(n_samples: int, n_dims: int, memory_budget_mb: float) -> Choice:
-    """The surrogate to begin with for data of a size, of which nothing else is known, within a memory budget.
-
-    The first of `PREFERRED` that fits: a Gaussian process, with fewer inducing points, a network, ever smaller forests.
-
-    Args:
-        n_samples: rows.
-        n_dims: variables.
-        memory_budget_mb: by how much the process may grow, in MiB.
-
-    Raises:
-        ValueError: a number is not positive, or nothing fits in the budget.
-    """
-    for name, value in (("n_samples", n_samples), ("n_dims", n_dims), ("memory_budget_mb", memory_budget_mb)):
-        if not isinstance(value, int | float | np.number) or not value > 0:
-            raise ValueError(f"{name}: expected a number above 0, got {value!r}")
-    estimates = {}
-    for spec in PREFERRED:
-        estimates[str(spec)] = estimate = spec.estimate(n_samples, n_dims)
-        if estimate.memory_mb <= memory_budget_mb:
-            return Choice(spec, estimate, estimates)
-    least = min(estimate.memory_mb for estimate in estimates.values())
-    raise ValueError(
-        f"memory_budget_mb: expected {least:.0f} or more for {n_samples} rows of {n_dims}, got {memory_budget_mb:g}"
-    )
-
-
-PREFERRED: tuple[Surrogate, ...] = (
-    GPSurrogate(),
-    GPSurrogate(max_exact=1000, n_inducing=512),
-    NeuralSurrogate(),
-    GPSurrogate(max_exact=500, n_inducing=256),
-    RandomForestSurrogate(),
-    RandomForestSurrogate(n_estimators=50, max_depth=6),
-)
-select_memory_conscious_surrogate = select_surrogate

@@ -65,6 +65,10 @@ class Surrogate(ABC):
             ValueError: there is nothing to fit, or the values do not suit the transform.
         """
 
+    def within(self, memory_mb: float) -> Sequence["Surrogate"]:
+        """Others like it that may take less memory, the nearest first."""
+        return ()
+
     def estimate(self, n_samples: int, n_dims: int, derivatives: bool = False) -> Estimate:
         """What a fit to so many rows of so many variables, or derivatives too, takes; memory within a factor of 2."""
         raise NotImplementedError(f"{type(self).__name__}: has no estimate of what a fit takes")

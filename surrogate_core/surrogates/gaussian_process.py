@@ -37,6 +37,7 @@ OutputScale = Literal["learned", "unit"]
 Fixed = Literal["length_scale", "noise_level"]
 NOISY = 0.1  # noise of a start, without which noise is taken for a wiggly function where rows are few
 SUMMED = 3  # variables up to which squared differences are summed faster than a matrix product gives them
+SPARSER = ((1000, 512), (500, 256))  # max_exact and n_inducing of those that take less memory
 MAX_DERIVATIVES = 3200  # values and derivatives together that are learned exactly
 
 
@@ -184,9 +185,13 @@ class GPSurrogate(Surrogate):
         seconds = 0.05 + tried * (0.2e-6 * self.n_starts * few**2 + 3e-11 * n_dims * many**3)
         if n_samples > self.max_exact:
             M = min(self.n_inducing, n_samples)
-            memory += 1.3e-4 * M**2 + 0.1 * M + 2e-3 * n_samples
+            memory = max(memory, 400 + 1.3e-4 * M**2 + 2e-3 * n_samples)
             seconds += 4 + 2e-6 * min(n_samples, 8192) * min(M, 512) + 1.2e-10 * n_samples * M**2
         return Estimate(memory, seconds)
+
+    def within(self, memory_mb: float) -> list["GPSurrogate"]:
+        sizes = [(max_exact, M) for max_exact, M in SPARSER if max_exact < self.max_exact]
+        return [replace(self, max_exact=max_exact, n_inducing=min(M, self.n_inducing)) for max_exact, M in sizes]
 
     def latent(self, state: GPState, u: Array) -> tuple[Array, Array]:
         k, s2 = self.covariances(state, u), state.output_scale

@@ -74,6 +74,14 @@ class ParquetRows:
             raise ValueError(f"path: expected each column once in {path}, got {', '.join(twice)} several times")
         return cls(Path(path), space, target)
 
+    @property
+    def n_rows(self) -> int:
+        return int(pq.read_metadata(self.path).num_rows)
+
+    @property
+    def tells_derivatives(self) -> bool:
+        return any(name.startswith(GRADIENT) for name in pq.read_schema(self.path).names)
+
     def chunks(
         self, size: int, side_by_side: int, rng: np.random.Generator | None = None
     ) -> Iterator[tuple[np.ndarray, Dataset]]:
