@@ -78,6 +78,8 @@ def fit(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
                 fitted = asked.spec.fit(read_dataset(workspace, DATASET), key_of_fit)
             else:
                 fitted = fit_within_memory(asked.spec, path, asked.memory_budget_mb, key_of_fit)
+    except BadInput:  # a file that is damaged
+        raise
     except ValueError as error:  # the data does not suit the spec
         where = "fit" if str(error).startswith("memory_budget_mb") else "fit.surrogate"
         raise StageFailed(f"{where}.{error}") from error
