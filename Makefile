@@ -22,7 +22,7 @@ locked: $(STAMP)  ## is dvc.lock that of the code and params.yaml? if not: make 
 	@said=$$($(BIN)/dvc repro --dry --allow-missing) && ! echo "$$said" | grep "Running stage"
 
 bench: $(STAMP)  ## run the benchmarks and print their tables
-	$(BIN)/python -m benchmarks
+	$(BIN)/surrogate bench
 
 peers: $(STAMP)  ## install the peers that benchmarks compare with into .venv (torch: up to gigabytes)
 	$(BIN)/python -m pip freeze --exclude-editable > .venv/constraints  # the lock's hashes would be asked of the peers too

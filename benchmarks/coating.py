@@ -6,7 +6,7 @@ defaults, Sobol sampling alone. Finished rows are kept, so a run that was stoppe
 
 import platform
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import optuna
 
-from benchmarks.rows import ROOT, journal, row
+from benchmarks.rows import ROOT, journal, options, row
 from surrogate_core.collection import evaluate_points
 from surrogate_core.evaluation import Evaluator
 from surrogate_core.execution import ExecutorSpec
@@ -82,16 +82,18 @@ def sobol(settings: Settings, seed: int) -> dict[str, Any]:
 METHODS: Mapping[str, Callable[[Settings, int], dict[str, Any]]] = {"ours": ours, "tpe": tpe, "sobol": sobol}
 
 
-def main() -> None:
+def main(arguments: Sequence[str] = ()) -> None:
     """Prints a row a seed, then medians and how many seeds reached the goal."""
+    asked = options("coating", arguments)
+    seeds = SEEDS[:1] if asked.quick else SEEDS
     settings = load_settings(ROOT / "params.yaml")
     about = (code_digest(ROOT), settings.digest, Path(__file__).read_bytes(), machine())
     print(f"{platform.machine()}, {machine()['threads']} CPUs, jax {version('jax')}, optuna {version('optuna')}")
     print(f"surrogate: {asdict(settings.fit.spec)}; {_budget(settings)} calls each")
     print("seed best sample | round 1: promised measured | last round: promised measured |  ours    tpe     sobol   s")
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in METHODS}
-    with journal("coating", about, fresh="--fresh" in sys.argv) as done:
-        for seed in SEEDS:
+    with journal("coating", about, asked.fresh) as done:
+        for seed in seeds:
             for name, method in METHODS.items():
                 rows[name].append(row(done, f"{name}/{seed}", partial(_floats, method, settings, seed)))
             mine = rows["ours"][-1]
@@ -105,7 +107,7 @@ def main() -> None:
     best = {name: np.array([row["best"] for row in found]) for name, found in rows.items()}
     for name, values in best.items():
         print(
-            f"{name:6s} median {np.median(values):.4f}, under {GOAL} on {np.sum(values < GOAL)} of {len(SEEDS)} seeds"
+            f"{name:6s} median {np.median(values):.4f}, under {GOAL} on {np.sum(values < GOAL)} of {len(seeds)} seeds"
         )
     print(f"median ratio of the best value: tpe / ours {np.median(best['tpe'] / best['ours']):.2f}, ", end="")
     print(f"sobol / ours {np.median(best['sobol'] / best['ours']):.2f}")
@@ -120,4 +122,4 @@ def _budget(settings: Settings) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

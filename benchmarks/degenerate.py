@@ -5,12 +5,14 @@ the true values within the 95 % interval is shown, both over points that the fit
 rows and noise. Takes half a minute.
 """
 
+import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.rows import options
 from surrogate_core.dataset import Dataset
 from surrogate_core.sampling import sample
 from surrogate_core.space import SearchSpace
@@ -117,13 +119,13 @@ def outcome(case: str, spec: Surrogate, n_seeds: int = N_SEEDS) -> Outcome:
     return Outcome(float(np.sqrt(np.mean(errors) / np.mean(plain))), float(np.mean(inside)), ran)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] = ()) -> None:
     """Prints a row a case."""
-    spec = GPSurrogate()
-    print(f"{N_SEEDS} seeds each; {spec}")
+    spec, n_seeds = GPSurrogate(), 2 if options("degenerate", arguments).quick else N_SEEDS
+    print(f"{n_seeds} seeds each; {spec}")
     print(f"{'dataset':28s} {'RMSE / that of the mean':>24s} {'95 % coverage':>14s}  what ran, on how many seeds")
     for case in CASES:
-        told = outcome(case, spec)
+        told = outcome(case, spec, n_seeds)
         ran = "; ".join(f"{line} ({n})" for line, n in told.fallbacks.most_common()) or "nothing but the fit"
         print(f"{case:28s} {told.error_ratio:24.2g} {told.coverage_95:14.0%}  {ran}")
     try:
@@ -133,4 +135,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.rows import alone
+from benchmarks.rows import alone, options
 from surrogate_core import Dataset, GPSurrogate, MultiStartOptimizer, NeuralSurrogate, SearchSpace
 from surrogate_core.sampling import sample
 
@@ -60,12 +60,13 @@ def measured() -> dict[str, float]:
 
 def main(arguments: Sequence[str] = ()) -> None:
     """Prints a row each, with the ratio."""
-    if "--here" in arguments:
+    if list(arguments) == ["here"]:
         print(json.dumps(measured()))
         return
+    options("devices", arguments)
     platforms = list(dict.fromkeys(["cpu", jax.default_backend()]))
     print(f"jax {version('jax')}; {', '.join(f'{one.platform} {one.device_kind}' for one in jax.devices())}")
-    told = {one: alone("benchmarks.devices", "--here", limit=LIMIT, JAX_PLATFORMS=one) for one in platforms}
+    told = {one: alone("benchmarks.devices", "here", limit=LIMIT, JAX_PLATFORMS=one) for one in platforms}
     print(f"{'seconds':40s}" + "".join(f"{one:>10s}" for one in platforms))
     for name, own in told["cpu"].items():
         others = "".join(f"{told[one][name]:10.3f}  {own / told[one][name]:5.1f} times" for one in platforms[1:])

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from sklearn.ensemble import RandomForestRegressor
 
-from benchmarks.rows import ROOT, journal, row, sources
+from benchmarks.rows import ROOT, journal, judged, options, row, sources
 from surrogate_core import Dataset, Float, RandomForestSurrogate, SearchSpace
 from surrogate_core.problems.library import PROBLEMS
 from surrogate_core.sampling import sample
@@ -93,19 +93,20 @@ def main(arguments: Sequence[str] = ()) -> None:
     versions = {name: version(name) for name in ("jax", "scikit-learn")}
     print(", ".join(f"{name} {number}" for name, number in versions.items()))
     print(inspect.getsource(scikit_learns))
+    asked = options("forests", arguments)
     about = (sources(ROOT / "surrogate_core", ROOT / "benchmarks"), machine(), versions)
-    with journal("forests", about, "--fresh" in arguments) as done:
+    with journal("forests", about, asked.fresh) as done:
         print(f"fit of {D} variables   rows     ours  scikit-learn   times")
         times = []
-        for n in SIZES:
+        for n in SIZES[: 1 if asked.quick else None]:
             told = row(done, f"fit/{n}", partial(fits, n))
             times.append(told["ours"] / told["scikit-learn"])
             print(f"{'':20s} {n:6d} {told['ours']:8.3f} {told['scikit-learn']:13.3f} {times[-1]:7.2f}", flush=True)
         met = np.median(times) <= TIMES
-        print(f"{'':20s} median {np.median(times):.2f}, at most {TIMES:g}   {'yes' if met else 'NO'}\n")
+        print(judged(f"times of a fit beside scikit-learn's: {np.median(times):.2f}, at most {TIMES:g}", met) + "\n")
         print(f"cosine of gradients with the true one, {N} rows    soft   hard, by differences over {STEPS}")
         rows = []
-        for name in NUMERIC:
+        for name in NUMERIC[: 3 if asked.quick else None]:
             rows.append(told := row(done, f"cosine/{name}", partial(cosines, name)))
             hard = "  ".join(f"{told[f'hard {h}']:6.3f}" for h in STEPS)
             print(f"{name:20s} d = {told['d']:2d} {'':20s} {told['soft']:6.3f}  {hard}", flush=True)
@@ -114,7 +115,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     means = ", ".join(f"{np.mean(one):.3f}" for one in hard)
     is_finite = all(told["finite"] for told in rows)
     print(f"mean {np.mean(soft):.3f} beside {means}; better than the best of them on {better} of {len(rows)}")
-    print(f"finite and nowhere 0   {'yes' if is_finite else 'NO'}")
+    print(judged("gradients are finite and nowhere 0", is_finite))
 
 
 if __name__ == "__main__":

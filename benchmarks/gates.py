@@ -7,13 +7,13 @@ starts anew. Takes some minutes.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from benchmarks.rows import ROOT, journal, row, sources
+from benchmarks.rows import ROOT, journal, options, row, sources
 from surrogate_core.dataset import Dataset
 from surrogate_core.problems.library import PROBLEMS
 from surrogate_core.problems.problem import Problem
@@ -71,16 +71,17 @@ def one(problem: Problem, spec: GPSurrogate, n: int, seed: int) -> dict[str, Any
     return {"told": {name: told.get(name) for name in names}, "true": {name: true.get(name) for name in names}}
 
 
-def main() -> None:
+def main(arguments: Sequence[str] = ()) -> None:
     """Prints a row a fit, and of each gate how often it was right."""
-    problems = [coating(), *(make() for make in PROBLEMS.values())]
+    asked = options("gates", arguments)
+    problems = [coating(), *(make() for make in PROBLEMS.values())][: 4 if asked.quick else None]
     print(f"{len(problems)} problems, {GPSurrogate()}, flat: without priors; told by the validation / true;")
     print("x is a verdict that was wrong; -: no gradient can be told from noise")
     heads = [f"{name} {bound:g}" for name, bound in BOUNDS.items()]
     print(f"{'problem':16s} {'rows':>10s}  " + "  ".join(f"{head:>24s}" for head in heads))
     verdicts: dict[str, list[tuple[bool, bool]]] = {name: [] for name in BOUNDS}
     about = sources(ROOT / "surrogate_core"), (ROOT / "benchmarks" / "gates.py").read_bytes()
-    with journal("gates", about, "--fresh" in sys.argv) as kept:
+    with journal("gates", about, asked.fresh) as kept:
         for problem in problems:
             for size, (each, spec) in FITS.items():
                 n = min(each * problem.space.n_dims, MOST_ROWS)
@@ -105,4 +106,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -24,7 +24,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
 
 from benchmarks.designs import design
-from benchmarks.rows import ROOT, journal, row, sources
+from benchmarks.rows import ROOT, journal, judged, options, row, sources
 from surrogate_core import Dataset, NeuralSurrogate, SearchSpace
 from tasks.machine import machine
 
@@ -139,18 +139,19 @@ def main(arguments: Sequence[str] = ()) -> None:
     print(", ".join(f"{name} {number}" for name, number in versions.items()))
     for maker in MAKERS.values():
         print(inspect.getsource(maker))
+    asked = options("networks", arguments)
     about = (sources(ROOT / "surrogate_core", ROOT / "benchmarks"), machine(), versions)
     rows, ratios = [], []
-    with journal("networks", about, "--fresh" in arguments) as done:
+    with journal("networks", about, asked.fresh) as done:
         print(f"{N} rows, {EPOCHS} epochs     seconds, and RMSE by the deviation of y: {', '.join(MAKERS)}")
-        for activation in ACTIVATIONS:
-            for problem in PROBLEMS:
+        for activation in ACTIVATIONS[: 1 if asked.quick else None]:
+            for problem in PROBLEMS[: 1 if asked.quick else None]:
                 told = row(done, f"{activation}/{problem}", partial(trained, problem, activation))
                 rows.append({name: told[name] for name in MAKERS if name in told})
                 figures = [f"{of['s']:8.3f} {of['rmse']:6.3f}" if of else 15 * " " for of in map(told.get, MAKERS)]
                 print(f"{problem:12s} {activation:11s}", "  ".join(figures), flush=True)
         print("members   rows        1        8   times")
-        for n in SIZES:
+        for n in SIZES[: 1 if asked.quick else None]:
             two = row(done, f"members/{n}", partial(members, n))
             ratios.append(two["8"] / two["1"])
             print(f"{'':9s} {n:5d} {two['1']:8.3f} {two['8']:8.3f} {ratios[-1]:7.2f}", flush=True)
@@ -166,14 +167,13 @@ def verdict(rows: Sequence[dict[str, dict[str, float]]], ratios: Sequence[float]
         worse = np.array([own["rmse"] / theirs["rmse"] for theirs, own in both])
         mean = np.exp(np.log(worse).mean())
         met = np.median(times) >= least and mean <= 1
-        lines.append(
+        told = (
             f"times faster than {name:12s} {np.median(times):7.1f} ({times.min():.1f} to {times.max():.1f}, at least "
-            f"{least:g}); RMSE {mean:.2f} ({worse.min():.2f} to {worse.max():.2f}) of theirs   {'yes' if met else 'NO'}"
+            f"{least:g}); RMSE {mean:.2f} ({worse.min():.2f} to {worse.max():.2f}) of theirs"
         )
+        lines.append(judged(told, met))
     met = max(ratios) < EIGHT_TIMES
-    lines.append(
-        f"8 members take {max(ratios):.2f} times as long as 1, at most {EIGHT_TIMES:g}   {'yes' if met else 'NO'}"
-    )
+    lines.append(judged(f"8 members take {max(ratios):.2f} times as long as 1, at most {EIGHT_TIMES:g}", met))
     return "\n".join(lines)
 
 

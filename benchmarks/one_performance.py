@@ -1,7 +1,6 @@
 """What `benchmarks.performance` measures in a process of its own: peak memory of collecting, and a run."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -36,11 +35,9 @@ def collecting(how: str, n: int) -> dict[str, float]:
 
 
 def run(folder: str, settings: list[str]) -> dict[str, object]:
-    """What `surrogate run --json` tells; where "cold" is among the settings, without compiled code of earlier runs."""
-    environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false" if "cold" in settings else "true"}
-    overrides = [f"-S{one}" for one in settings if one != "cold"]
-    command = [sys.executable, "-m", "flows", "run", "--json", *overrides]
-    ended = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, check=True)
+    """What `surrogate run --json` tells."""
+    command = [sys.executable, "-m", "flows", "run", "--json", *(f"-S{one}" for one in settings)]
+    ended = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, check=True)
     told: dict[str, object] = json.loads(ended.stdout)
     return told
 

@@ -1,13 +1,11 @@
-"""The optimizers against scipy's and BoTorch's: many starts, log expected improvement, and local convergence; designs
-from data alone (`benchmarks.offline`), and how often verdicts on designs are right (`benchmarks.trust`).
+"""The optimizers against scipy's and BoTorch's: many starts, log expected improvement, and local convergence.
 
-    python -m benchmarks.optimizers [starts] [acquisition] [local] [offline] [trust] [--fresh]
+    python -m benchmarks.optimizers [starts] [acquisition] [local] [--quick] [--fresh]
 
-Each row of the first three is a process of its own; finished rows are kept, so a run that was stopped goes on. BoTorch
+Each row is a process of its own; finished rows are kept, so a run that was stopped goes on. BoTorch
 comes with `make peers`; without it its rows are left out.
 """
 
-import argparse
 import importlib.util
 import inspect
 import os
@@ -29,8 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import minimize
 
-from benchmarks import offline, trust
-from benchmarks.rows import FOLDER, ROOT, alone, journal, row, sources
+from benchmarks.rows import FOLDER, ROOT, alone, journal, judged, options, row, sources
 from surrogate_core import (
     Dataset,
     GPSurrogate,
@@ -287,32 +284,19 @@ PARTS: dict[str, tuple[Callable[..., dict[str, Any]], list[tuple[Any, ...]]]] = 
 }
 
 
-OTHERS: dict[str, Callable[[Sequence[str]], None]] = {"offline": offline.main, "trust": trust.main}
-"""Parts that are benchmarks of their own."""
-
-
 def main(arguments: Sequence[str] = ()) -> None:
     """Prints versions, the peers' code, and a table a part."""
-    parser = argparse.ArgumentParser(prog="benchmarks.optimizers", description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", help=f"some of {', '.join((*PARTS, *OTHERS))}; by default all")
-    parser.add_argument("--fresh", action="store_true", help="forget the rows that are there")
-    asked = parser.parse_args(arguments)
-    if unknown := set(asked.parts) - {*PARTS, *OTHERS}:
-        parser.error(f"expected some of {', '.join((*PARTS, *OTHERS))}, got {sorted(unknown)[0]!r}")
+    asked = options("optimizers", arguments, PARTS)
     versions = {name: version(name) for name in ("jax", "scipy", *(["botorch", "torch"] if HAS_BOTORCH else []))}
     print(f"{platform.machine()}, {machine()['threads']} CPUs; " + ", ".join(f"{k} {v}" for k, v in versions.items()))
     for maker in (scipys, botorchs):
         print(textwrap.dedent(inspect.getsource(maker)))
     about = (sources(ROOT / "surrogate_core", ROOT / "benchmarks"), machine(), versions)
     with journal("optimizers", about, asked.fresh) as done:
-        for part in asked.parts or (*PARTS, *OTHERS):
-            if part in OTHERS:
-                OTHERS[part](["--fresh"] * asked.fresh)
-                print()
-                continue
+        for part in asked.parts:
             print(HEADS[part])
             rows = {}
-            for arguments_of in PARTS[part][1]:
+            for arguments_of in PARTS[part][1][: 1 if asked.quick else None]:
                 key = "/".join(map(str, (part, *arguments_of)))
                 rows[arguments_of] = told = row(done, key, partial(_alone, part, *arguments_of))
                 print(LINES[part](arguments_of, told), flush=True)
@@ -382,9 +366,11 @@ def starts_verdict(rows: list[dict[str, Any]]) -> str:
     """Whether every row is as fast as required, and as good."""
     serial, pool = (min(told[f"{peer}_s"] / told["ours_s"] for told in rows) for peer in ("serial", "pool"))
     good = all(told["ours_best"] <= told["scipy_best"] + 1e-9 * abs(told["scipy_best"]) for told in rows)
-    held = "yes" if serial >= 20 and pool >= 10 and good else "NO"
     told = "on all" if good else "NOT on all"
-    return f"least ratios: scipy {serial:.1f} (20), pool {pool:.1f} (10); least value as good {told}   {held}"
+    return judged(
+        f"least ratios: scipy {serial:.1f} (20), pool {pool:.1f} (10); least value as good {told}",
+        serial >= 20 and pool >= 10 and good,
+    )
 
 
 def acquisition_verdict(rows: list[dict[str, Any]]) -> str:
@@ -394,8 +380,8 @@ def acquisition_verdict(rows: list[dict[str, Any]]) -> str:
         return "no rows of BoTorch"
     ratio = float(np.median([told["botorch_s"] / told["ours_s"] for told in rows]))
     good = sum(told["ours"] >= told["botorch"] - 1e-6 * abs(told["botorch"]) for told in rows)
-    held = ratio >= 5 and good >= 0.8 * len(rows)
-    return f"median ratio {ratio:.1f} (5); value as good on {good} of {len(rows)} (80 %)   {'yes' if held else 'NO'}"
+    is_met = ratio >= 5 and good >= 0.8 * len(rows)
+    return judged(f"median ratio to BoTorch {ratio:.1f} (5); value as good on {good} of {len(rows)} (80 %)", is_met)
 
 
 VERDICTS: dict[str, Callable[[list[dict[str, Any]]], str]] = {

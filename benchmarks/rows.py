@@ -1,12 +1,13 @@
-"""What benchmarks share: finished rows are kept in a journal, so that a run that was stopped goes on where it was."""
+"""What benchmarks share: options; verdicts; and a journal of finished rows, so that a run that was stopped goes on."""
 
+import argparse
 import hashlib
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,26 @@ from surrogate_core.journal import Journal
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / ".surrogate" / "bench"
+
+
+def options(name: str, arguments: Sequence[str], parts: Iterable[str] = ()) -> argparse.Namespace:
+    """What is asked of a benchmark: `quick`, `fresh`, and which of its `parts`, by default all."""
+    parser, known = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}"), list(parts)
+    if known:
+        parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of {', '.join(known)}; by default all")
+    parser.add_argument("--quick", action="store_true", help="a small part, in about a minute")
+    parser.add_argument("--fresh", action="store_true", help="forget the rows that are there")
+    asked = parser.parse_args(arguments)
+    if known:
+        if unknown := [part for part in asked.parts if part not in known]:
+            parser.error(f"expected some of {', '.join(known)}, got {unknown[0]!r}")
+        asked.parts = asked.parts or known
+    return asked
+
+
+def judged(told: str, is_met: bool) -> str:
+    """A line of what is required and what was reached; the suite's table has those that end like this."""
+    return f"{told}   {'yes' if is_met else 'NO'}"
 
 
 def journal(name: str, about: Any, fresh: bool) -> Journal:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.rows import judged
+
 NATS = 0.01  # of likelihood that count as none
 Row = Mapping[str, Any]
 Rows = Mapping[tuple[str, int, str], Row]
@@ -67,7 +69,7 @@ class Required:
             reached = reached and n_good >= self.no_worse.part * len(pairs)
             also = f"; {self.no_worse.name} on {n_good}"
         spread = f"({ratios.min():.3g} to {ratios.max():.3g} on {len(pairs)} rows{also})"
-        return f"{begin} {np.median(ratios):7.3g}  {'yes' if reached else 'NO '}  {spread}"
+        return judged(f"{begin} {np.median(ratios):7.3g}  {spread}", bool(reached))
 
     def _covers(self, n: int, d: int) -> bool:
         return self.n in (None, n) and self.d in (None, d)

@@ -324,6 +324,65 @@ def doctor(as_json: bool) -> None:
     sys.exit(1 if any(finding.verdict == "fail" for finding in findings) else 0)
 
 
+PROFILE_EXAMPLES = """
+\b
+Examples:
+  surrogate profile -- run -S fit.seed=1     where the time of a run goes
+  surrogate profile --level detailed -- fit  the same of a stage, without a watch on functions, which slows Python
+"""
+
+
+@cli.command(epilog=PROFILE_EXAMPLES, context_settings={"allow_interspersed_args": False})
+@click.argument("command", nargs=-1, required=True, metavar="-- COMMAND [ARGS]...")
+@click.option(
+    "--level",
+    type=click.Choice(["basic", "detailed", "full"]),
+    default="full",
+    show_default=True,
+    help="Times; and memory over time; and Python's functions.",
+)
+@click.option(
+    "-o", "target", metavar="FILE", type=Path, help="The page, in place of runs/profiles/surrogate-COMMAND.html."
+)
+@click.option("--open", "is_shown", is_flag=True, help="Open the page in the browser.")
+def profile(command: Sequence[str], level: Any, target: Path | None, is_shown: bool) -> None:
+    """Run another command, and write a page of where its time and memory went.
+
+    Beside the page are files for speedscope and for programs. What is served from the cache takes no time: settings
+    that have not been used, such as -S fit.seed=1, have the work done.
+    """
+    if target is not None and target.suffix != ".html":
+        raise click.UsageError(f"-o: expected a file that ends with .html, got {target}")
+    from flows import profiling
+
+    status, profiler = profiling.profile(
+        lambda: cli.main(list(command), prog_name="surrogate", standalone_mode=False), command, level
+    )
+    if status != 2:  # bad input: nothing was done
+        with _one_line_errors():
+            page = profiling.save(profiler, command[0], target)
+            click.echo(f"profile  {page.as_uri()}")
+            if is_shown:
+                click.launch(page.as_uri())
+    sys.exit(status)
+
+
+@cli.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--quick", is_flag=True, help="Smaller sizes: minutes in place of hours.")
+@click.option("--fresh", is_flag=True, help="Forget the rows of earlier runs.")
+def bench(names: Sequence[str], quick: bool, fresh: bool) -> None:
+    """Run the benchmarks, and print one table of what is required of them and what was reached on this machine.
+
+    Without names all of them. Rows that are finished are kept: after Ctrl-C the same command goes on.
+    """
+    with _one_line_errors():
+        from flows.profiling import bench as run_benchmarks
+
+        asked = [flag for flag, is_set in (("--quick", quick), ("--fresh", fresh)) if is_set]
+        sys.exit(run_benchmarks([*names, *asked]))
+
+
 def main() -> None:
     """The entry point."""
     gc.disable()  # until a command works: collecting amid imports is a fifth of the start
@@ -340,12 +399,13 @@ def _stages(
         from rich.console import Console
 
         from flows.server import begin
+        from surrogate_core.performance.profiler import operation
         from tasks.inputs import Inputs
         from tasks.workspace import check_writable, home_of
 
         inputs = Inputs.now(root)
         console = Console(quiet=as_json, width=None if sys.stdout.isatty() else 140)  # logs have no width
-        with console.status("starting Prefect and the libraries"):
+        with console.status("starting Prefect and the libraries"), operation("start"):
             pending = begin(home_of(root) / "prefect")  # it starts while the rest is imported
             stack.callback(pending.close)
             workspace = open_workspace(root, params, overrides, inputs)

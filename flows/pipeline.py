@@ -18,7 +18,7 @@ from flows.dvc import DvcCommitter
 from flows.last_run import note_end, note_stage
 from flows.liveness import mark_crashed, run_tags
 from flows.view import Silent, View
-from surrogate_core.performance.profiler import Cost, performance_monitor
+from surrogate_core.performance.profiler import Cost, PerformanceProfiler, operation, performance_monitor
 from tasks.caching import ResultStorage, call_cached, stage_options
 from tasks.errors import BadInput
 from tasks.files import StageFiles
@@ -142,8 +142,13 @@ def _run_stage(stage: str, session: Session) -> None:
             progress=session.view.progress,
         )
         workspace.write(files, STAGES[stage].outs)
-    cost = profiler.cost
     workspace.finish(stage, key)
+    with operation("publish"):
+        _publish(stage, session, key, hit, profiler)
+
+
+def _publish(stage: str, session: Session, key: str, hit: bool, profiler: PerformanceProfiler) -> None:
+    workspace, cost = session.workspace, profiler.cost
     session.committer.add(stage)
     report = read_report(stage, workspace)
     cache: Cache = "hit" if hit else "miss"

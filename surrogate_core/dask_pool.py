@@ -54,7 +54,7 @@ class DaskPool(WorkerPool["DaskThread"]):
         output: where a cluster on this machine prints; None for this process's standard error.
     """
 
-    patience = 10.0  # messages take longer
+    patience = 25.0  # its messages take some 8 ms a chunk
 
     def __init__(
         self,

@@ -215,7 +215,8 @@ class _ThreadPool(Pool):
 class _AutoPool(Pool):
     """Calls the function here until a call's cost is known, and goes on in processes where that is sooner done.
 
-    What cannot travel is called here alone.
+    Of the runs that are still to come nothing is known but those that were: as many calls again are counted on. What
+    cannot travel is called here alone.
     """
 
     def __init__(self, function: Callable[[Any], Any], n_workers: int, output: OutputLog | None) -> None:
@@ -224,6 +225,7 @@ class _AutoPool(Pool):
         self._n_workers = n_workers
         self._output = output
         self._there: ProcessPool | None = None
+        self._n_before = 0
 
     def _calls(self, arguments: Sequence[Any], on_start: OnStart, longest: float) -> Chunks:
         began, n_done, there = time.perf_counter(), 0, None
@@ -234,17 +236,18 @@ class _AutoPool(Pool):
                 there = self._processes()
             if there is not None:
                 break
+        self._n_before += len(arguments)
         if there is not None:
             rest = lambda numbers: range(numbers[0] + n_done, numbers[-1] + 1 + n_done)  # noqa: E731
             chunks = there._calls(arguments[n_done:], lambda numbers: on_start(rest(numbers)), longest)
             for numbers, outcomes in chunks:
                 yield rest(numbers), outcomes
 
-    def _is_sooner_there(self, n: int) -> bool:
+    def _is_sooner_there(self, n_left: int) -> bool:
         cost = self._here.cost
-        if self._n_workers == 1 or cost is None:
+        if self._n_workers == 1 or cost is None or n_left == 0:
             return False
-        start = START_OF_A_POOL if self._there is None else 0.0
+        start, n = (START_OF_A_POOL, n_left + self._n_before) if self._there is None else (0.0, n_left)
         return start + n * (cost / self._n_workers + HANDED_OVER) < n * cost
 
     def _processes(self) -> ProcessPool | None:

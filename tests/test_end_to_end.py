@@ -242,6 +242,24 @@ def test_the_pages_of_mlflow_and_prefect_are_served_until_ctrl_c(twins: Twins) -
 # --- (d) other settings
 
 
+def test_a_run_is_profiled_on_one_page(twins: Twins) -> None:
+    workspace = twins.by_run.workspace
+    done = workspace.command("flows", "profile", "--", "run", "--json")
+    assert set(json.loads(done.stdout)["stages"]) == set(STAGES)
+    page = workspace.root / "runs" / "profiles" / "surrogate-run.html"
+    assert done.stderr == f"profile  {page.as_uri()}\n"
+    told = json.loads(page.with_suffix(".json").read_text())
+    (span,) = told["spans"]
+    assert span["name"] == "surrogate run --json"
+    assert [child["name"] for child in span["children"]] == [
+        "start",
+        *(name for s in STAGES for name in (s, "publish")),
+    ]
+    assert told["timing_summary"]["publish"]["call_count"] == len(STAGES)
+    assert any(one["function"] == "run_stages" for one in told["functions"])
+    assert "run_stages" in page.read_text()
+
+
 def test_other_settings_go_elsewhere_and_a_failed_gate_may_stop_them(twins: Twins) -> None:
     workspace = twins.by_run.workspace
 

@@ -227,6 +227,17 @@ def test_auto_calls_here_what_is_short_and_in_processes_what_is_long() -> None:
     assert len(set(pids[2:]) - {os.getpid()}) == 2
 
 
+def test_auto_counts_on_as_many_runs_as_there_have_been() -> None:
+    def whereabouts(seconds: float) -> int:
+        time.sleep(seconds)
+        return os.getpid()
+
+    with open_pool(whereabouts, ExecutorSpec("auto", 2)) as pool:
+        runs = [{outcome.value for outcome in pool.run([0.01] * 100)} for _ in range(8)]
+    assert runs[0] == {os.getpid()}  # half a second is less than what a start takes
+    assert len(runs[-1] - {os.getpid()}) == 2
+
+
 # What processes alone can promise
 
 

@@ -222,7 +222,7 @@ def profiled() -> PerformanceProfiler:
 
 def test_a_profile_is_written_in_formats_that_viewers_read(tmp_path: Path) -> None:
     profiler = profiled()
-    for ending in (".json", ".speedscope.json", ".trace.json", ".svg", ".png"):
+    for ending in (".json", ".speedscope.json", ".trace.json", ".html", ".svg", ".png"):
         profiler.save(tmp_path / "deep" / f"mine{ending}")
     read = {path.name: path.read_bytes() for path in (tmp_path / "deep").iterdir()}
     told = json.loads(read["mine.json"])
@@ -244,6 +244,11 @@ def test_a_profile_is_written_in_formats_that_viewers_read(tmp_path: Path) -> No
     assert any(event["ph"] == "C" for event in events)
     assert b"outer" in read["mine.svg"] or b"<svg" in read["mine.svg"]
     assert read["mine.png"].startswith(b"\x89PNG")
+    page = read["mine.html"].decode()
+    assert "<h1>outer</h1>" in page
+    assert '<tr><td>inner</td><td class="n">2</td>' in page
+    assert "Memory" in page
+    assert "Functions" not in page  # nobody watched them
     with pytest.raises(ValueError, match=r"^path: expected a name that ends with one of \.json, .*, got 'mine\.txt'$"):
         profiler.save(tmp_path / "mine.txt")
 

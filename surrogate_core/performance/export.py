@@ -1,7 +1,9 @@
-"""A profile as files: JSON for programs, speedscope's and Chrome's formats for viewers, a picture for people."""
+"""A profile as files: JSON for programs, speedscope's and Chrome's formats for viewers, a page or a picture."""
 
 from __future__ import annotations
 
+import base64
+import time
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 PICTURES = (".svg", ".png", ".pdf")
 NARROW = 0.06  # of the whole: bars below it have no name
+THIN = 1 / 3000  # of the whole: bars below it are thinner than a pixel
 
 
 def save_profile(profiler: PerformanceProfiler, path: Path) -> None:
@@ -31,15 +34,36 @@ def save_profile(profiler: PerformanceProfiler, path: Path) -> None:
         content = orjson.dumps(chrome_trace(profiler))
     elif path.suffix == ".json":
         content = orjson.dumps(profiler.to_dict(), option=orjson.OPT_INDENT_2)
+    elif path.suffix == ".html":
+        content = page(profiler).encode()
     elif path.suffix in PICTURES:
-        buffer = BytesIO()
-        flame(profiler).savefig(buffer, format=path.suffix[1:], dpi=150)
-        content = buffer.getvalue()
+        content = _drawn(profiler, path.suffix[1:])
     else:
-        known = ", ".join((".json", ".speedscope.json", ".trace.json", *PICTURES))
+        known = ", ".join((".json", ".speedscope.json", ".trace.json", ".html", *PICTURES))
         raise ValueError(f"path: expected a name that ends with one of {known}, got {path.name!r}")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, content)
+
+
+def page(profiler: PerformanceProfiler) -> str:
+    """A page of HTML that fetches nothing: the picture, and tables of operations, memory and functions."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("surrogate_core.performance"), autoescape=True, undefined=StrictUndefined
+    )
+    environment.filters["seconds"] = _seconds
+    told, spans = profiler.to_dict(), profiler.spans
+    operations = sorted(told["timing_summary"].items(), key=lambda one: -one[1]["total_time"])
+    return environment.get_template("profile.html").render(
+        name=spans[0].name if spans else "nothing",
+        made=time.strftime("%Y-%m-%d %H:%M"),
+        picture=base64.b64encode(_drawn(profiler, "png")).decode(),
+        operations=operations,
+        memory={"device": {}, **told["memory_summary"]} if told["memory_summary"] else {},
+        **{name: sum(getattr(span, name) for span in spans) for name in ("wall_s", "cpu_s", "compile_s")},
+        **{name: told[name] for name in ("spans", "counters", "functions")},
+    )
 
 
 def chrome_trace(profiler: PerformanceProfiler) -> dict[str, Any]:
@@ -104,6 +128,12 @@ def _events(spans: list[Span], thread: str, start: float, low: float, high: floa
         low = end
 
 
+def _drawn(profiler: PerformanceProfiler, format: str) -> bytes:
+    buffer = BytesIO()
+    flame(profiler).savefig(buffer, format=format, dpi=150)
+    return buffer.getvalue()
+
+
 def flame(profiler: PerformanceProfiler) -> Figure:
     """Operations as bars over time, what is within one below it, the compiler's part dark; memory under them."""
     from matplotlib.figure import Figure  # takes half a second to import
@@ -116,6 +146,8 @@ def flame(profiler: PerformanceProfiler) -> Figure:
     axes, *below = figure.subplots(len(rows), 1, sharex=True, squeeze=False, height_ratios=rows)[:, 0]
     names = sorted({span.name for span, _ in walked})
     for span, level in walked:
+        if span.wall_s < THIN * total:
+            continue
         begin, color = span.began - start, f"C{names.index(span.name) % 10}"
         axes.barh(-level, span.wall_s, left=begin, height=0.9, color=color, alpha=0.6, edgecolor="white", lw=0.5)
         if span.compile_s > 0:
@@ -137,7 +169,9 @@ def flame(profiler: PerformanceProfiler) -> Figure:
 
 
 def _seconds(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds >= 0.1 else f"{1e3 * seconds:.2g} ms"
+    if seconds >= 0.1 or seconds == 0:
+        return f"{seconds:.2f} s"
+    return f"{1e3 * seconds:.2g} ms" if seconds >= 1e-4 else f"{1e6 * seconds:.2g} us"
 
 
 def _walk(spans: list[Span], level: int = 0) -> Iterator[tuple[Span, int]]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import cProfile
 import pstats
+import sys
 import threading
 import time
 from array import array
@@ -202,8 +203,8 @@ class PerformanceProfiler:
         }
 
     def save(self, path: str | Path) -> None:
-        """Writes the profile: `.speedscope.json` and `.trace.json` (Chrome) for viewers, `.json` for programs, or a
-        picture such as `.svg` and `.png`.
+        """Writes the profile: `.speedscope.json` and `.trace.json` (Chrome) for viewers, `.json` for programs, `.html`
+        to read, or a picture such as `.svg` and `.png`.
 
         Raises:
             ValueError: nothing is written under such a name.
@@ -381,7 +382,9 @@ _NOTHING: AbstractContextManager[None] = nullcontext()
 
 
 def _settle() -> None:
-    """Waits for all that JAX computes."""
+    """Waits for all that JAX computes, if it is in use."""
+    if "jax" not in sys.modules:
+        return
     import jax
 
     for value in jax.live_arrays():
