@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.rows import ROOT, alone, journal, judged, options, row, sources
-from surrogate_core import Dataset, GPSurrogate, MultiStartOptimizer, NeuralSurrogate
+from surrogate_core import Dataset, GPSurrogate, MultiStartOptimizer, NeuralSurrogate, SearchSpace
 from surrogate_core.execution import ExecutorSpec, open_pool
 from surrogate_core.performance import ProfiledOptimizer, SurrogateCache, VectorizedSurrogate, enable_caching
 from surrogate_core.performance.profiler import Level
@@ -26,6 +26,7 @@ from surrogate_core.surrogates.base import FittedSurrogate
 from tasks.machine import machine
 
 SLEEP, SHORT = 0.1, 10e-6
+BOUNDS = [(-1.0, 1.0)] * 10
 LIMIT = 900.0  # seconds of a row in a process of its own
 Line = tuple[str, str, str, bool | None]
 """What, against what, the figures, and whether what is required is reached; None where nothing is."""
@@ -54,7 +55,7 @@ def fitted(kind: str) -> FittedSurrogate:
     X = np.random.default_rng(0).uniform(-1, 1, (200, 10))
     y = np.sin(3 * X[:, 0]) + (X[:, 1:] ** 2).sum(axis=1)
     spec = GPSurrogate() if kind == "GP" else NeuralSurrogate(n_epochs=50)
-    return spec.fit(Dataset(X, y))
+    return spec.fit(Dataset(X, y, SearchSpace.from_bounds(BOUNDS)))
 
 
 # Many calls
@@ -181,12 +182,11 @@ def overhead(level: Level, most: float, quick: bool) -> Iterator[Line]:
     """Of pairs that take turns, since what else the machine does changes by the second."""
     base, ratios = MultiStartOptimizer(n_starts=512), []
     profiled = ProfiledOptimizer(base, level)
-    bounds = [(-1.0, 1.0)] * 10
     for optimizer in (base, profiled):
-        optimizer.optimize(fitted("GP"), bounds=bounds)
-    for i in range(10 if quick else 30):
+        optimizer.optimize(fitted("GP"), bounds=BOUNDS)
+    for i in range(20 if quick else 60):
         pair = [(base, 0), (profiled, 1)][:: 1 if i % 2 else -1]
-        took = {which: seconds(lambda: one.optimize(fitted("GP"), bounds=bounds)) for one, which in pair}  # noqa: B023
+        took = {which: seconds(lambda: one.optimize(fitted("GP"), bounds=BOUNDS)) for one, which in pair}  # noqa: B023
         ratios.append(took[1] / took[0])
     cost = 100 * (statistics.median(ratios) - 1)
     spread = np.quantile(100 * (np.array(ratios) - 1), (0.25, 0.75))

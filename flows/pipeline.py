@@ -63,7 +63,8 @@ def run_stages(workspace: Workspace, stages: Sequence[str], view: View | None = 
     """
     check(workspace, stages)
     process = dvc_process()
-    tracker = Tracker.join(workspace, process) if process else Tracker.start(workspace)
+    with operation("track"):
+        tracker = Tracker.join(workspace, process) if process else Tracker.start(workspace)
     with ExitStack() as stack:
         committer = stack.enter_context(DvcCommitter(workspace))
         session = Session(workspace, view or Silent(), tracker, committer)

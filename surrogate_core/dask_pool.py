@@ -240,6 +240,7 @@ def _cluster_of(n_workers: int | None) -> str | None:
     if n_workers is None:
         for process in multiprocessing.active_children():
             process.kill()  # it would wait for calls under way
+        logging.disable()  # Dask tells of each connection that is lost so
         _cluster.close()
         return None
     _cluster = LocalCluster(

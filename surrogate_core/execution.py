@@ -42,8 +42,10 @@ T = TypeVar("T")
 Kind = Literal["serial", "threads", "processes", "dask", "auto"]
 STOPPING = ("processes", "dask", "auto")
 """Kinds that can stop a call."""
-START_OF_A_POOL = 2.0  # seconds of two processes, on two cores of 2024
-HANDED_OVER = 3e-6  # seconds that a short call costs more in a process
+START_OF_A_POOL = (
+    1.0  # seconds of two processes that import our libraries, on two cores of 2024; with nothing to import, 0.1
+)
+HANDED_OVER = 1e-6  # seconds that a short call costs more in a process
 LOOK = 0.1  # seconds of calls by which is judged what one costs
 
 
@@ -215,8 +217,9 @@ class _ThreadPool(Pool):
 class _AutoPool(Pool):
     """Calls the function here until a call's cost is known, and goes on in processes where that is sooner done.
 
-    Of the runs that are still to come nothing is known but those that were: as many calls again are counted on. What
-    cannot travel is called here alone.
+    How long a function takes to import is not known: short calls go on here until the processes are there. Nor is what
+    is still to come after this run: as many calls again as there were before are counted on. What cannot travel, or
+    cannot be imported there, is called here alone.
     """
 
     def __init__(self, function: Callable[[Any], Any], n_workers: int, output: OutputLog | None) -> None:
@@ -233,7 +236,7 @@ class _AutoPool(Pool):
             yield numbers, outcomes
             n_done = numbers[-1] + 1
             if time.perf_counter() - began > LOOK and self._is_sooner_there(len(arguments) - n_done):
-                there = self._processes()
+                there = self._started(len(arguments) - n_done)
             if there is not None:
                 break
         self._n_before += len(arguments)
@@ -250,13 +253,16 @@ class _AutoPool(Pool):
         start, n = (START_OF_A_POOL, n_left + self._n_before) if self._there is None else (0.0, n_left)
         return start + n * (cost / self._n_workers + HANDED_OVER) < n * cost
 
-    def _processes(self) -> ProcessPool | None:
-        if self._there is None:
-            try:
+    def _started(self, n_left: int) -> ProcessPool | None:
+        """The processes; None as long as a short call is sooner made here than they are there."""
+        try:
+            if self._there is None:
                 self._there = ProcessPool(self._function, self._n_workers, None, self._output)
-            except ValueError:
-                self._n_workers = 1
-        return self._there
+            is_long = self._here.cost is not None and self._here.cost > LOOK
+            return self._there if self._there.is_started(n_left, wait=is_long) else None
+        except (ValueError, WorkerNotStarted):
+            self._n_workers = 1
+            return None
 
     def close(self) -> None:
         if self._there is not None:

@@ -124,11 +124,23 @@ class WorkerPool(Pool, Generic[W]):
                 self._workers = [worker for worker in self._workers if worker not in busy]
                 self._abandon(busy)
 
-    def _finished(self) -> Iterator[tuple[Sequence[int], Outcome | None]]:
-        """Wait for a worker to become ready, finish, die or run out of time."""
+    def is_started(self, n: int, wait: bool) -> bool:
+        """Whether workers for so many calls are ready to make them; those that are missing are started.
+
+        Raises:
+            WorkerNotStarted: a worker process could not be started with this function.
+        """
+        self._hire(n)
+        list(self._finished(0.0))
+        while wait and not all(worker.is_ready for worker in self._workers):
+            list(self._finished())
+        return all(worker.is_ready for worker in self._workers)
+
+    def _finished(self, longest: float = 3600.0) -> Iterator[tuple[Sequence[int], Outcome | None]]:
+        """Wait, at most so long, for a worker to become ready, finish, die or run out of time."""
         seconds = min((worker.deadline for worker in self._workers), default=math.inf) - time.monotonic()
         # Capped, as the system call takes no more than an int of milliseconds.
-        answering = self._answering(min(max(0.0, seconds), 3600.0))
+        answering = self._answering(min(max(0.0, seconds), longest))
         now = time.monotonic()
         late = [worker for worker in self._workers if worker not in answering and now >= worker.deadline]
         if late:

@@ -36,7 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("no test has a time")
     # Half of the suite's time is that of compiling, much of it the same programs in another worker, or in the last run.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("jax")) if config.cache else "")
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # A shell that starts the suite in the background has it ignore Ctrl-C, which the commands under test would inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)

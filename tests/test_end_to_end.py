@@ -251,10 +251,8 @@ def test_a_run_is_profiled_on_one_page(twins: Twins) -> None:
     told = json.loads(page.with_suffix(".json").read_text())
     (span,) = told["spans"]
     assert span["name"] == "surrogate run --json"
-    assert [child["name"] for child in span["children"]] == [
-        "start",
-        *(name for s in STAGES for name in (s, "publish")),
-    ]
+    names = [child["name"] for child in span["children"]]
+    assert names == ["start", "track", *(name for stage in STAGES for name in (stage, "publish"))]
     assert told["timing_summary"]["publish"]["call_count"] == len(STAGES)
     assert any(one["function"] == "run_stages" for one in told["functions"])
     assert "run_stages" in page.read_text()

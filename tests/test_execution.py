@@ -413,7 +413,7 @@ def test_a_function_that_workers_cannot_import_is_an_error_and_no_endless_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str | None, reason: str
 ) -> None:
     ghost = types.ModuleType("ghost")
-    exec("def f(x): return x", ghost.__dict__)
+    exec("import time\ndef f(x):\n    time.sleep(0.12)\n    return x", ghost.__dict__)
     monkeypatch.setitem(sys.modules, "ghost", ghost)
     if source is not None:
         (tmp_path / "ghost.py").write_text(source)
@@ -421,6 +421,8 @@ def test_a_function_that_workers_cannot_import_is_an_error_and_no_endless_loop(
     with open_pool(ghost.f, PROCESSES) as pool, pytest.raises(WorkerNotStarted) as caught:
         pool.run([1, 2])
     assert str(caught.value).startswith(f"the worker process could not start ({reason}): what the function")
+    with open_pool(ghost.f, ExecutorSpec("auto", 2)) as pool:
+        assert [outcome.value for outcome in pool.run(list(range(25)))] == list(range(25))
     assert caught.value.killed == ("signal" in reason)
 
 

@@ -190,7 +190,7 @@ def test_full_has_functions_and_only_the_outermost_has() -> None:
 
 def test_detailed_samples_memory_and_basic_has_no_thread() -> None:
     with performance_monitor("it", "detailed") as sampled:
-        time.sleep(0.2)
+        time.sleep(0.5)
     with performance_monitor("it", "basic") as plain:
         time.sleep(0.2)
     assert len(sampled.to_dict()["memory_samples"]) >= 2

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PICTURES = (".svg", ".png", ".pdf")
-NARROW = 0.06  # of the whole: bars below it have no name
+LETTER = 0.0075  # of the whole: a letter of a bar's name; where it has no room, the color tells
 THIN = 1 / 3000  # of the whole: bars below it are thinner than a pixel
 
 
@@ -136,7 +136,8 @@ def _drawn(profiler: PerformanceProfiler, format: str) -> bytes:
 
 def flame(profiler: PerformanceProfiler) -> Figure:
     """Operations as bars over time, what is within one below it, the compiler's part dark; memory under them."""
-    from matplotlib.figure import Figure  # takes half a second to import
+    from matplotlib import colormaps  # takes half a second to import
+    from matplotlib.figure import Figure
 
     walked, samples, start = list(_walk(profiler.spans)), _samples(profiler), _start(profiler)
     total = max((span.began + span.wall_s - start for span, _ in walked), default=1.0) or 1.0
@@ -145,16 +146,21 @@ def flame(profiler: PerformanceProfiler) -> Figure:
     figure = Figure(figsize=(10, sum(rows) + 0.9), layout="constrained")
     axes, *below = figure.subplots(len(rows), 1, sharex=True, squeeze=False, height_ratios=rows)[:, 0]
     names = sorted({span.name for span, _ in walked})
+    colors, unnamed = colormaps["tab20" if len(names) > 10 else "tab10"].colors, dict[str, Any]()  # type: ignore[attr-defined]
     for span, level in walked:
         if span.wall_s < THIN * total:
             continue
-        begin, color = span.began - start, f"C{names.index(span.name) % 10}"
-        axes.barh(-level, span.wall_s, left=begin, height=0.9, color=color, alpha=0.6, edgecolor="white", lw=0.5)
+        begin, color = span.began - start, colors[names.index(span.name) % len(colors)]
+        bar = axes.barh(-level, span.wall_s, left=begin, height=0.9, color=color, alpha=0.6, edgecolor="white", lw=0.5)
         if span.compile_s > 0:
             axes.barh(-level - 0.36, span.compile_s, left=begin, height=0.18, color="0.25")
-        if span.wall_s > NARROW * total:
-            told = f" {span.name}  {_seconds(span.wall_s)}"
+        told = f" {span.name}  {_seconds(span.wall_s)} "
+        if span.wall_s > LETTER * len(told) * total:
             axes.text(begin, -level, told, va="center", ha="left", fontsize=8, clip_on=True)
+        else:
+            unnamed.setdefault(span.name, bar)
+    if unnamed:
+        figure.legend(unnamed.values(), unnamed, loc="outside upper right", ncols=5, fontsize=8, frameon=False)
     axes.set(xlim=(0, total), ylim=(-depth + 0.4, 0.6), yticks=[])
     axes.spines[["left", "right", "top"]].set_visible(False)
     compiled = sum(span.compile_s for span in profiler.spans)

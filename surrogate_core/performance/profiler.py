@@ -30,14 +30,15 @@ from typing import Any, Literal, ParamSpec, TypeVar, get_args
 import numpy as np
 
 from surrogate_core.performance.compilation import compiler
-from surrogate_core.performance.memory import INTERVAL, MemoryMonitor
+from surrogate_core.performance.memory import MemoryMonitor
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Level = Literal["basic", "detailed", "full"]
 VALUES, GRADIENTS = "function_evaluations", "gradient_evaluations"  # of a surrogate, by a search
 MOST_SPANS = 20_000  # that are kept for pictures; of more operations their times alone
-TOP = 40  # functions that cProfile's table tells
+TOP = 40  # functions that cProfile's table tells, by their own time and by that of all they call
+SAMPLED = 0.2  # seconds between samples of memory; where all CPUs compute, each can take the work some milliseconds
 
 
 @dataclass
@@ -111,7 +112,7 @@ class PerformanceProfiler:
 
     Attributes:
         counters: what was counted, by name, such as `cache_hits` and `cache_misses` of cached surrogates.
-        functions: with level `full`, the functions that took longest, as cProfile tells.
+        functions: with level `full`, the functions that took longest, alone or with what they call, as cProfile tells.
 
     Example:
         >>> profiler = PerformanceProfiler()
@@ -231,7 +232,7 @@ class PerformanceProfiler:
             if self._n_monitors == 0:
                 self._parent = around.profiler if around is not None and around.profiler is not self else None
                 if self.enable_memory_profiling:
-                    self.memory = MemoryMonitor(include_children, None if profile_level == "basic" else INTERVAL)
+                    self.memory = MemoryMonitor(include_children, None if profile_level == "basic" else SAMPLED)
                     stack.enter_context(self.memory)
             self._n_monitors += 1
             stack.callback(self._leave)
@@ -393,10 +394,12 @@ def _settle() -> None:
 
 
 def _table(watch: cProfile.Profile) -> list[dict[str, Any]]:
-    """The functions that took longest, with what they called, the longest first."""
+    """The functions that took longest, themselves or with what they called, by the latter."""
     stats: dict[Any, Any] = pstats.Stats(watch).stats  # type: ignore[attr-defined]
     rows = [
         {"function": name, "file": file, "line": line, "calls": calls, "own_s": own, "total_s": total}
         for (file, line, name), (_, calls, own, total, _) in stats.items()
     ]
-    return sorted(rows, key=lambda row: -row["total_s"])[:TOP]
+    longest = {key: sorted(row[key] for row in rows)[-TOP:][0] for key in ("own_s", "total_s") if rows}
+    chosen = [row for row in rows if any(row[key] >= least for key, least in longest.items())]
+    return sorted(chosen, key=lambda row: -row["total_s"])
