@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     rows, ratios = [], []
     with journal("networks", about, asked.fresh) as done:
         print(f"{N} rows, {EPOCHS} epochs     seconds, and RMSE by the deviation of y: {', '.join(MAKERS)}")
-        for activation in ACTIVATIONS[: 1 if asked.quick else None]:
+        for activation in list(ACTIVATIONS)[: 1 if asked.quick else None]:
             for problem in PROBLEMS[: 1 if asked.quick else None]:
                 told = row(done, f"{activation}/{problem}", partial(trained, problem, activation))
                 rows.append({name: told[name] for name in MAKERS if name in told})

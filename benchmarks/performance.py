@@ -277,8 +277,7 @@ def main(arguments: Sequence[str] = ()) -> None:
         for key, make in lines(asked.quick):
             told = row(done, key, lambda: {"lines": [list(line) for line in make()]})  # noqa: B023
             for what, against, figures, reached in told["lines"]:
-                line = f"{what:52s} {against:32s} {figures}"
-                print(line if reached is None else judged(line, reached), flush=True)
+                print(judged(f"{what:52s} {against:32s} {figures}", reached), flush=True)
 
 
 if __name__ == "__main__":

@@ -32,9 +32,12 @@ def options(name: str, arguments: Sequence[str], parts: Iterable[str] = ()) -> a
     return asked
 
 
-def judged(told: str, is_met: bool) -> str:
-    """A line of what is required and what was reached; the suite's table has those that end like this."""
-    return f"{told}   {'yes' if is_met else 'NO'}"
+def judged(told: str, is_met: bool | None) -> str:
+    """A line of what is required and what was reached; the suite's table has those that end like this.
+
+    None is for what cannot be judged, such as a rate of few rows, or is not required.
+    """
+    return told if is_met is None else f"{told}   {'yes' if is_met else 'NO'}"
 
 
 def journal(name: str, about: Any, fresh: bool) -> Journal:

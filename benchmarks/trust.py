@@ -29,6 +29,7 @@ from tasks.proposals import errors_of, promise_in, proposals
 SEEDS = (2, 3)
 SIZES = {"few": 4, "many": 25}  # samples a variable
 MOST, ROUNDS, EACH = 200, 4, 4
+FEWEST = 50  # designs of which rates are judged
 
 
 def measure(name: str, seed: int, each: int) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> str:
         f"95 % intervals held {held:.1%}, corrected {corrected:.1%}; supported right {rates['supported']:.0%}, "
         f"unsupported wrong {rates['unsupported']:.0%}"
     )
-    lines.append(judged(told, met))
+    lines.append(judged(told, met if len(firsts) >= FEWEST else None))
     for verdict in reversed(VERDICTS):
         kept = [one["next_kept"] for one in rows if one["verdict"] == verdict]
         share = f"{np.mean(kept):.0%}" if kept else "-"
