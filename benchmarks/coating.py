@@ -24,6 +24,7 @@ from surrogate_core.execution import ExecutorSpec
 from surrogate_core.problems.optics import mean_reflectance
 from surrogate_core.refinement import refine
 from surrogate_core.sampling import sample
+from surrogate_core.space import SearchSpace
 from tasks.inputs import code_digest
 from tasks.machine import machine
 from tasks.settings import Settings, load_settings
@@ -32,9 +33,15 @@ SEEDS = range(10)
 GOAL = 0.025
 
 
+def _space(settings: Settings) -> SearchSpace:
+    space = settings.problem.search_space
+    assert space is not None
+    return space
+
+
 def ours(settings: Settings, seed: int) -> dict[str, Any]:
     """The collect, fit and optimize stages of the shipped params.yaml, with another seed."""
-    space = settings.problem.search_space
+    space = _space(settings)
     X = space.decode(sample("sobol", settings.collect.n_samples, space.n_dims, seed))
     black_box = settings.problem.black_box(ROOT, FOLDER / "evaluations")
     with Evaluator(black_box, ExecutorSpec("serial")) as evaluator:
@@ -63,7 +70,8 @@ def tpe(settings: Settings, seed: int) -> dict[str, Any]:
     """Optuna's default sampler."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
-    bounds = dict(zip(settings.problem.search_space.names, settings.problem.search_space.bounds, strict=True))
+    space = _space(settings)
+    bounds = dict(zip(space.names, space.bounds, strict=True))
     study.optimize(
         lambda trial: mean_reflectance(
             **{name: trial.suggest_float(name, *map(float, b)) for name, b in bounds.items()}
@@ -75,9 +83,9 @@ def tpe(settings: Settings, seed: int) -> dict[str, Any]:
 
 def sobol(settings: Settings, seed: int) -> dict[str, Any]:
     """Scrambled Sobol points and nothing else."""
-    space = settings.problem.search_space
+    space = _space(settings)
     X = space.decode(sample("sobol", _budget(settings), space.n_dims, seed))
-    return {"best": min(mean_reflectance(**space.params(x)) for x in X)}
+    return {"best": min(mean_reflectance(*map(float, x)) for x in X)}
 
 
 METHODS: Mapping[str, Callable[[Settings, int], dict[str, Any]]] = {"ours": ours, "tpe": tpe, "sobol": sobol}

@@ -129,7 +129,7 @@ def main(arguments: Sequence[str] = ()) -> None:
         ran = "; ".join(f"{line} ({n})" for line, n in told.fallbacks.most_common()) or "nothing but the fit"
         print(f"{case:28s} {told.error_ratio:24.2g} {told.coverage_95:14.0%}  {ran}")
     try:
-        spec.fit(Dataset([[0.5, 0.5]], [np.nan], SearchSpace.from_bounds([(0, 1)] * 2)))
+        spec.fit(Dataset(np.full((1, 2), 0.5), np.array([np.nan]), SearchSpace.from_bounds([(0, 1)] * 2)))
     except ValueError as error:
         print(f"{'all rows failed':28s} {'ValueError':>24s} {'':14s}  {error}")
 

@@ -3,6 +3,7 @@
 Notation: U: (n, d) unit-cube points; X: the same in the problem's units; G: (n, d) derivatives of y by X.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,7 @@ def coating() -> Problem:
     return Problem("coating", mean_reflectance, space, {}, np.nan, "surrogate_core/problems/optics.py")
 
 
-FUNCTIONS = {
+FUNCTIONS: dict[str, Callable[[], Problem]] = {
     "branin": branin,
     "ackley2": partial(ackley, 2),
     "coating": coating,
@@ -74,7 +75,8 @@ def design(problem: str, n: int) -> Design:
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
-            np.savez(file, allow_pickle=False, **(_engine if problem in ENGINE else _function)(problem, n))
+            made = _engine(problem, n) if problem in ENGINE else _function(problem, n)
+            np.savez(file, allow_pickle=False, **made)
     with np.load(path, allow_pickle=False) as arrays:
         low, high, *data = (arrays.get(name) for name in ("low", "high", "U", "y", "G", "U_test", "y_test"))
     return Design(SearchSpace.from_bounds(list(zip(low, high, strict=True))), *data)

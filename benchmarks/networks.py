@@ -79,7 +79,7 @@ def scikit_learns(U: np.ndarray, z: np.ndarray, activation: str, seed: int) -> C
         n_iter_no_change=EPOCHS,
         random_state=seed,
     )
-    return model.fit(U, z).predict  # type: ignore[no-any-return]
+    return model.fit(U, z).predict
 
 
 def ours(U: np.ndarray, z: np.ndarray, activation: str, seed: int) -> Callable[[np.ndarray], np.ndarray]:

@@ -218,7 +218,7 @@ def _rosenbrock(x: jax.Array) -> jax.Array:
     return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (x[:-1] - 1) ** 2)
 
 
-LOCAL: dict[str, tuple[Callable[[], Problem], Callable[[jax.Array], jax.Array]]] = {
+LOCAL: dict[str, tuple[Callable[[], Problem], Callable[[jax.Array], Any]]] = {
     "sphere10": (partial(sphere, 10), lambda x: jnp.sum(x**2)),
     "rosenbrock2": (partial(rosenbrock, 2), _rosenbrock),
     "rosenbrock10": (partial(rosenbrock, 10), _rosenbrock),

@@ -54,7 +54,7 @@ class Peer(ABC):
 
 class Ours(Peer):
     package = "jax"
-    modules = ("surrogate_core.surrogates.files",)
+    modules: ClassVar[tuple[str, ...]] = ("surrogate_core.surrogates.files",)
     kind = "gaussian_process"
     options: ClassVar[dict[str, Any]] = {}
     has_slopes = False
@@ -65,7 +65,7 @@ class Ours(Peer):
         from surrogate_core import Dataset
         from surrogate_core.surrogates.files import SURROGATES
 
-        G = design.G[i] if self.has_slopes else None
+        G = design.G[i] if self.has_slopes and design.G is not None else None
         dataset = Dataset(design.space.decode(design.U[i]), design.y[i], design.space, gradients=G)
         self.fitted = SURROGATES[self.kind](**self.options).fit(dataset, jax.random.key(i))
 

@@ -79,10 +79,10 @@ def _words(text: str) -> tuple[str, ...]:
 def _wanted(only: Sequence[str], missing: Sequence[str]) -> Iterator[tuple[str, int, str]]:
     """Problem, n and peer of each row; of sizes, problems and peers, one that is not restricted may be any."""
     sizes, problems, peers = (
-        [one for one in group if not set(only) & set(map(str, group)) or str(one) in only]
-        for group in (tuple(WARM), PROBLEMS, tuple(PEERS))
+        [one for one in group if not set(only) & set(group) or one in only]
+        for group in (tuple(map(str, WARM)), PROBLEMS, tuple(PEERS))
     )
-    for n in sizes:
+    for n in map(int, sizes):
         for problem in problems:
             for peer in peers:
                 is_left_out = (
