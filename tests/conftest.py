@@ -1,6 +1,7 @@
 """Fixtures that several test modules share."""
 
 import os
+import re
 import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,21 +14,46 @@ from xdist.scheduler import LoadScopeScheduling
 pytest_plugins = ["workspace_fixture", "dask_cluster"]
 
 TOGETHER = [
+    ("docs",),
     ("crash", "end_to_end"),
     ("bad_input", "caching", "doctor", "pipeline", "schedule", "server"),
     ("dask", "execution"),
-    ("docs",),
+    ("stages",),
+    ("surrogates",),
+    ("optimize",),
+    ("optimizers",),
+    ("streaming",),
+    ("gaussian_process",),
 ]
-"""Test modules for one worker: the first share solved workspaces, each a Prefect server; the longest, begun first."""
+"""The modules that take longest, begun first. Those in one line are for one worker: they share solved workspaces, each
+a Prefect server, or a Dask cluster."""
+
+KIND = re.compile(
+    r"\b(?<!_)(?:auto|gaussian_process|gradient_descent|hybrid|lbfgs|neural_network|random_forest|trust_region)\b"
+)
+"""Of surrogates and optimizers: a module's tests of one are for one worker, as they compile the same programs."""
 
 
 class _Scheduling(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
-        module = Path(nodeid.partition("::")[0]).stem.removeprefix("test_")
-        return next((modules[0] for modules in TOGETHER if module in modules), nodeid)
+        path, _, test = nodeid.partition("::")
+        group = TOGETHER[place] if (place := _place(path)) < len(TOGETHER) else (path,)
+        kind = KIND.search(test.partition("[")[2])
+        return f"{group[0]} {kind[0]}" if kind and len(group) == 1 else group[0]
+
+
+def _place(path: str) -> int:
+    """In `TOGETHER`, or after all that are there."""
+    module = Path(path).stem.removeprefix("test_")
+    return next((i for i, modules in enumerate(TOGETHER) if module in modules), len(TOGETHER))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: _place(item.nodeid.partition("::")[0]))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    config.option.loadscopereorder = False  # by the number of tests; here the order is that of time
     return _Scheduling(config, log)
 
 

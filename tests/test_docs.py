@@ -111,4 +111,4 @@ def test_the_page_on_performance_is_a_script_that_runs(tmp_path: Path, activated
         [sys.executable, "page.py"], cwd=tmp_path, env=quiet, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert {"optimization.svg", "search.json", "rows.parquet"} <= {path.name for path in tmp_path.iterdir()}
+    assert {"optimization.html", "search.json", "rows.parquet"} <= {path.name for path in tmp_path.iterdir()}

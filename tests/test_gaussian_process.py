@@ -467,7 +467,8 @@ def test_the_order_of_the_choices_does_not_matter(order: tuple[str, ...]) -> Non
 @pytest.mark.parametrize(
     ("kernel", "case"),
     [
-        *((kernel, case) for kernel in KERNELS for case in ("values", "choices")),
+        *((kernel, "values") for kernel in KERNELS),
+        *((kernel, "choices") for kernel in ("matern12", "rbf")),
         *((kernel, "derivatives") for kernel in ("matern52", "rbf")),  # the tails of matern32's spectrum are too heavy
     ],
 )
