@@ -26,12 +26,10 @@ NAMES = (
     "networks",
     "gates",
     "coating",
-    "optimizers",
-    "trust",
+    "devices",
     "large",
     "surrogates",
-    "offline",
-    "devices",
+    "optimizers",
 )
 """The quickest first: those of minutes, and of hours."""
 

@@ -1,8 +1,9 @@
-"""The optimizers against scipy's and BoTorch's: many starts, log expected improvement, and local convergence.
+"""The optimizers against scipy's and BoTorch's: many starts, log expected improvement, and local convergence; designs
+from data alone (`benchmarks.offline`), and how often verdicts on designs are right (`benchmarks.trust`).
 
-    python -m benchmarks.optimizers [starts] [acquisition] [local] [--quick] [--fresh]
+    python -m benchmarks.optimizers [starts] [acquisition] [local] [offline] [trust] [--quick] [--fresh]
 
-Each row is a process of its own; finished rows are kept, so a run that was stopped goes on. BoTorch
+Each row of the first three is a process of its own; finished rows are kept, so a run that was stopped goes on. BoTorch
 comes with `make peers`; without it its rows are left out.
 """
 
@@ -27,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import minimize
 
+from benchmarks import offline, trust
 from benchmarks.rows import FOLDER, ROOT, alone, journal, judged, options, row, sources
 from surrogate_core import (
     Dataset,
@@ -284,9 +286,13 @@ PARTS: dict[str, tuple[Callable[..., dict[str, Any]], list[tuple[Any, ...]]]] = 
 }
 
 
+OTHERS: dict[str, Callable[[Sequence[str]], None]] = {"offline": offline.main, "trust": trust.main}
+"""Parts that are benchmarks of their own."""
+
+
 def main(arguments: Sequence[str] = ()) -> None:
     """Prints versions, the peers' code, and a table a part."""
-    asked = options("optimizers", arguments, PARTS)
+    asked = options("optimizers", arguments, (*PARTS, *OTHERS))
     versions = {name: version(name) for name in ("jax", "scipy", *(["botorch", "torch"] if HAS_BOTORCH else []))}
     print(f"{platform.machine()}, {machine()['threads']} CPUs; " + ", ".join(f"{k} {v}" for k, v in versions.items()))
     for maker in (scipys, botorchs):
@@ -294,6 +300,10 @@ def main(arguments: Sequence[str] = ()) -> None:
     about = (sources(ROOT / "surrogate_core", ROOT / "benchmarks"), machine(), versions)
     with journal("optimizers", about, asked.fresh) as done:
         for part in asked.parts:
+            if part in OTHERS:
+                OTHERS[part](["--quick"] * asked.quick + ["--fresh"] * asked.fresh)
+                print()
+                continue
             print(HEADS[part])
             rows = {}
             for arguments_of in PARTS[part][1][: 1 if asked.quick else None]:

@@ -52,6 +52,8 @@ Examples:
   surrogate report                          one HTML page of the last run
   surrogate ui                              compare runs in MLflow
   surrogate doctor                          what is wrong here, and how to mend it
+  surrogate profile -- run                  where the time of a run goes
+  surrogate bench --quick                   what is required of this software, and what is reached here
 """
 
 
@@ -380,7 +382,7 @@ def bench(names: Sequence[str], quick: bool, fresh: bool) -> None:
         from flows.profiling import bench as run_benchmarks
 
         asked = [flag for flag, is_set in (("--quick", quick), ("--fresh", fresh)) if is_set]
-        sys.exit(run_benchmarks([*names, *asked]))
+        run_benchmarks([*names, *asked])
 
 
 def main() -> None:

@@ -1,10 +1,11 @@
 """`surrogate profile` and `surrogate bench`: what a command's time goes to, and how fast and good all of it is."""
 
+import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from surrogate_core.performance.profiler import Level, PerformanceProfiler, performance_monitor
 from tasks.errors import BadInput
@@ -39,8 +40,8 @@ def save(profiler: PerformanceProfiler, command: str, target: Path | None) -> Pa
     return page
 
 
-def bench(arguments: Sequence[str]) -> int:
-    """Runs the benchmarks that are beside this package; their exit status.
+def bench(arguments: Sequence[str]) -> NoReturn:
+    """Becomes the process that runs the benchmarks beside this package.
 
     Raises:
         BadInput: there are none.
@@ -48,4 +49,5 @@ def bench(arguments: Sequence[str]) -> int:
     root = Path(__file__).parents[1]
     if not (root / "benchmarks" / "__main__.py").exists():
         raise BadInput(f"{root}: expected benchmarks/, got none; they come with a clone of the repository")
-    return subprocess.run([sys.executable, "-m", "benchmarks", *arguments], cwd=root, check=False).returncode
+    os.chdir(root)
+    os.execv(sys.executable, [sys.executable, "-m", "benchmarks", *arguments])
