@@ -228,7 +228,7 @@ def cache_and_start(quick: bool) -> Iterator[Line]:
     with TemporaryDirectory() as folder:
         for name in ("params.yaml", "dvc.yaml"):
             (Path(folder) / name).write_bytes((ROOT / name).read_bytes())
-        n = 40 if quick else 1000
+        n = 40 if quick else 300
         of_problem = [f"problem.name=hartmann6 collect.n_samples={n}", "tune.n_trials=4 tune.evaluations=4"]
         settings = [one for part in of_problem for one in part.split()]
         run = partial(
