@@ -48,13 +48,13 @@ def described() -> str:
 
 
 def lines_of(name: str, arguments: Sequence[str]) -> Iterator[str]:
-    """What a benchmark prints, as it prints it.
+    """What a benchmark prints, errors too, as it prints it.
 
     Raises:
         subprocess.CalledProcessError: it failed.
     """
     command = [sys.executable, "-u", "-m", f"benchmarks.{name}", *arguments]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         yield from process.stdout
     if process.returncode:

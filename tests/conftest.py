@@ -1,5 +1,6 @@
 """Fixtures that several test modules share."""
 
+import gc
 import os
 import re
 import signal
@@ -64,6 +65,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("jax")) if config.cache else "")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    gc.set_threshold(100_000, 50, 50)  # tracing makes many objects that stay
     # A shell that starts the suite in the background has it ignore Ctrl-C, which the commands under test would inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -82,7 +82,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_network_learns_a_file_in_chunks_where_memory_is_short(path: Path) -> None:
-    spec = NeuralSurrogate(ensemble_size=2, hidden_layers=(8,), n_epochs=1)
+    spec = NeuralSurrogate(ensemble_size=2, hidden_layers=(8,), n_epochs=1, batch_size=1024)
     fitted = fit_within_memory(spec, path, 280.0, jax.random.key(0))
     assert 0 < fitted.diagnostics["chunk_rows"] < 200_000
     assert "chunk_rows" not in fit_within_memory(spec, path, 2000.0, jax.random.key(0)).diagnostics

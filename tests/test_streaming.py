@@ -182,7 +182,7 @@ with pq.ParquetWriter(path, pa.schema([(name, pa.float64()) for name in (*space.
         U = rng.random((50_000, 20))
         columns = {name: U[:, j] for j, name in enumerate(space.names)}
         writer.write_table(pa.table({**columns, "objective": U.sum(axis=1)}))
-spec = NeuralSurrogate(hidden_layers=(8,), ensemble_size=2, n_epochs=1)
+spec = NeuralSurrogate(hidden_layers=(8,), ensemble_size=2, n_epochs=1, batch_size=1024)
 with MemoryMonitor(interval=None) as monitor:
     spec.fit_parquet(path, memory_budget_mb=float(sys.argv[2]), space=space)
 print(monitor.get_memory_increase())
