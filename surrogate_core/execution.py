@@ -42,9 +42,7 @@ T = TypeVar("T")
 Kind = Literal["serial", "threads", "processes", "dask", "auto"]
 STOPPING = ("processes", "dask", "auto")
 """Kinds that can stop a call."""
-START_OF_A_POOL = (
-    1.0  # seconds of two processes that import our libraries, on two cores of 2024; with nothing to import, 0.1
-)
+START_OF_A_POOL = 1.0  # seconds of two processes that import JAX, on two cores of 2024; without imports, 0.1
 HANDED_OVER = 1e-6  # seconds that a short call costs more in a process
 LOOK = 0.1  # seconds of calls by which is judged what one costs
 

@@ -53,10 +53,13 @@ class FilesSerializer(Serializer):
 
     def loads(self, blob: bytes) -> StageFiles:
         """Return the files that `dumps` made these bytes of."""
-        return dict(_decoded(blob))
+        files = dict(_decoded(blob))
+        if _decoded.cache_info().hits:
+            _decoded.cache_clear()
+        return files
 
 
-@functools.lru_cache(maxsize=1)  # what the storage has checked Prefect decodes once more
+@functools.lru_cache(maxsize=1)  # when the storage has checked it, Prefect asks once more
 def _decoded(blob: bytes) -> StageFiles:
     encoded = orjson.loads(blob)
     if not isinstance(encoded, dict) or not all(isinstance(text, str) for text in encoded.values()):
@@ -222,7 +225,6 @@ def call_cached(
     logging.getLogger("prefect.task_runs").addFilter(_is_no_complaint_about_failures)
     state = bound(key=key, **parameters, return_state=True)
     files = state.result()
-    _decoded.cache_clear()
     check_files(files)
     return files, state.name == "Cached"
 

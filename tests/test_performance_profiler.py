@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -251,6 +252,14 @@ def test_a_profile_is_written_in_formats_that_viewers_read(tmp_path: Path) -> No
     assert "Functions" not in page  # nobody watched them
     with pytest.raises(ValueError, match=r"^path: expected a name that ends with one of \.json, .*, got 'mine\.txt'$"):
         profiler.save(tmp_path / "mine.txt")
+
+
+def test_a_page_tells_the_memory_of_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = iter([{"in_use_mb": 100.0, "peak_mb": 200.0}, {"in_use_mb": 310.0, "peak_mb": 420.0}])
+    monkeypatch.setattr("surrogate_core.performance.memory._device_memory", lambda: next(told))
+    profiled().save(tmp_path / "it.html")
+    devices = [line for line in (tmp_path / "it.html").read_text().splitlines() if "<td>devices</td>" in line]
+    assert re.findall(r"<td class=\"n\">(\d+)</td>", devices[0]) == ["100", "310", "420"]
 
 
 def bowl(n: int = 24) -> Dataset:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 
@@ -21,10 +20,10 @@ class CompilerClock:
 
     def seconds(self) -> float:
         """Spent so far on tracing, lowering, and compiling or loading what was compiled; listens from now on."""
-        if not self._listening and "jax" in sys.modules:  # who evaluates a black box needs no JAX
+        if not self._listening:
             with self._lock:
                 if not self._listening:
-                    import jax.monitoring
+                    import jax.monitoring  # here: who evaluates a black box needs no JAX
 
                     jax.monitoring.register_event_duration_secs_listener(self._hear)
                     self._listening = True

@@ -221,8 +221,6 @@ def _high_water_mb() -> float:
 
 def _device_memory() -> dict[str, float]:
     """What JAX's devices say of their own memory, all together; nothing where there are none but the CPU."""
-    if "jax" not in sys.modules:
-        return {}
     import jax
 
     told = [stats for device in jax.local_devices() if (stats := device.memory_stats())]

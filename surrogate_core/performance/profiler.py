@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import cProfile
 import pstats
-import sys
 import threading
 import time
 from array import array
@@ -383,9 +382,7 @@ _NOTHING: AbstractContextManager[None] = nullcontext()
 
 
 def _settle() -> None:
-    """Waits for all that JAX computes, if it is in use."""
-    if "jax" not in sys.modules:
-        return
+    """Waits for all that JAX computes."""
     import jax
 
     for value in jax.live_arrays():
