@@ -10,7 +10,7 @@ run: $(STAMP)  ## solve the shipped problem: collect, fit, validate, optimize, t
 	$(BIN)/surrogate run
 
 test: $(STAMP)  ## run the whole test suite
-	$(BIN)/python -m pytest -n 4
+	$(BIN)/python -m pytest -n auto
 
 lint: $(STAMP)  ## style (ruff) and the direction of imports (import-linter)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
+from surrogate_core.execution import usable_cpus
+
 pytest_plugins = ["workspace_fixture", "dask_cluster"]
 
 TOGETHER = [
@@ -56,6 +58,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     config.option.loadscopereorder = False  # by the number of tests; here the order is that of time
     return _Scheduling(config, log)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than CPUs, as some wait for processes that they have started; few, as each compiles anew."""
+    return min(usable_cpus() + 1, 8)
 
 
 def pytest_configure(config: pytest.Config) -> None:
