@@ -5,9 +5,9 @@ machine, beside what it is compared with. Finished rows are kept, so a run that 
 anew.
 
 Two things are not reached on two cores of 2024. A fit from Prefect's cache is ten times as fast, not twenty: to fit a
-Gaussian process to 300 rows takes 0.3 s, and to ask Prefect, and read, check and write the files 0.02 to 0.03 s. And from
-a cold start processes would make 100,000 calls of 10 us a little sooner than they are made by the automatic choice,
-which does not know how long a function takes to import there, and stays with what cannot lose a second.
+Gaussian process to 300 rows takes 0.3 s, and to ask Prefect, and read, check and write the files 0.03 s. And from a
+cold start processes would make 100,000 calls of 10 us a little sooner than they are made by the automatic choice, which
+does not know how long a function takes to import there, and stays with what cannot lose a second.
 """
 
 import multiprocessing
@@ -195,7 +195,7 @@ def overhead(level: Level, most: float, quick: bool) -> Iterator[Line]:
     profiled = ProfiledOptimizer(base, level)
     for optimizer in (base, profiled):
         optimizer.optimize(fitted("GP"), bounds=BOUNDS)
-    for i in range(20 if quick else 60):
+    for i in range(20 if quick else 200):
         pair = [(base, 0), (profiled, 1)][:: 1 if i % 2 else -1]
         took = {which: seconds(lambda: one.optimize(fitted("GP"), bounds=BOUNDS)) for one, which in pair}  # noqa: B023
         ratios.append(took[1] / took[0])

@@ -104,7 +104,7 @@ class MemoryMonitor:
 
     def get_peak_memory(self) -> float:
         """The most that was taken at a time, MB."""
-        _mark.read()
+        _mark.read(self)
         return self._peak
 
     def get_memory_increase(self) -> float:
@@ -191,9 +191,10 @@ class _HighWaterMark:
             self._read()
             self._watching.discard(monitor)
 
-    def read(self) -> None:
+    def read(self, monitor: MemoryMonitor) -> None:
         with self._lock:
-            self._read()
+            if monitor in self._watching:
+                self._read()
 
     def _read(self) -> None:
         mark = _high_water_mb()

@@ -74,14 +74,14 @@ class _Times:
     compile_s: float = 0.0
 
     def summary(self) -> dict[str, Any]:
-        wall = np.array(self.wall if self.wall else [0.0])
-        p50, p90 = np.percentile(wall, [50, 90])
+        wall = np.sort(np.array(self.wall if self.wall else [0.0]))
+        p50, p90 = np.interp([0.5 * (len(wall) - 1), 0.9 * (len(wall) - 1)], np.arange(len(wall)), wall)  # percentile's
         return {
             "call_count": self.n_calls,
             "total_time": self.total_s,
             "mean_time": self.total_s / max(self.n_calls, 1),
-            "min_time": float(wall.min()),
-            "max_time": float(wall.max()),
+            "min_time": float(wall[0]),
+            "max_time": float(wall[-1]),
             "p50": float(p50),
             "p90": float(p90),
             "cpu_time": self.cpu_s,
