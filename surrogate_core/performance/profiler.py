@@ -37,7 +37,7 @@ Level = Literal["basic", "detailed", "full"]
 VALUES, GRADIENTS = "function_evaluations", "gradient_evaluations"  # of a surrogate, by a search
 MOST_SPANS = 20_000  # that are kept for pictures; of more operations their times alone
 TOP = 40  # functions that cProfile's table tells, by their own time and by that of all they call
-SAMPLED = 0.2  # seconds between samples of memory; where all CPUs compute, each can take the work some milliseconds
+SAMPLED = 0.4  # seconds between samples of memory; where all CPUs compute, each can take the work some milliseconds
 
 
 @dataclass
