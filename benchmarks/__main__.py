@@ -5,7 +5,6 @@
 What each of them prints stays in `.surrogate/bench`.
 """
 
-import argparse
 import platform
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.rows import FOLDER, ROOT
+from benchmarks.rows import FOLDER, ROOT, options
 from tasks.machine import machine
 
 NAMES = (
@@ -73,18 +72,12 @@ def verdicts(lines: Sequence[str]) -> list[tuple[str, str]]:
 
 def main(arguments: Sequence[str]) -> int:
     """Returns the exit status: 0 where all have run, whatever they found."""
-    parser = argparse.ArgumentParser(prog="surrogate bench", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(NAMES)}; by default all")
-    parser.add_argument("--quick", action="store_true", help="a part of each, in minutes in place of hours")
-    parser.add_argument("--fresh", action="store_true", help="forget the rows that are there")
-    asked = parser.parse_args(arguments)
-    if unknown := [name for name in asked.names if name not in NAMES]:
-        parser.error(f"NAME: expected some of {', '.join(NAMES)}, got {unknown[0]!r}")
+    asked = options("surrogate bench", arguments, NAMES, "NAME")
     flags = [flag for flag, is_set in (("--quick", asked.quick), ("--fresh", asked.fresh)) if is_set]
     about, table, status = described(), list[tuple[str, str, str]](), 0
     print(f"{about}\n", flush=True)
     try:
-        for name in asked.names or NAMES:
+        for name in asked.parts:
             began, lines = time.monotonic(), list[str]()
             print(f"== {name}", flush=True)
             try:

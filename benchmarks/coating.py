@@ -93,7 +93,7 @@ METHODS: Mapping[str, Callable[[Settings, int], dict[str, Any]]] = {"ours": ours
 
 def main(arguments: Sequence[str] = ()) -> None:
     """Prints a row a seed, then medians and how many seeds reached the goal."""
-    asked = options("coating", arguments)
+    asked = options("benchmarks.coating", arguments)
     seeds = SEEDS[:1] if asked.quick else SEEDS
     settings = load_settings(ROOT / "params.yaml")
     about = (code_digest(ROOT), settings.digest, Path(__file__).read_bytes(), machine())

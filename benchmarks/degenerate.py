@@ -121,7 +121,7 @@ def outcome(case: str, spec: Surrogate, n_seeds: int = N_SEEDS) -> Outcome:
 
 def main(arguments: Sequence[str] = ()) -> None:
     """Prints a row a case."""
-    spec, n_seeds = GPSurrogate(), 2 if options("degenerate", arguments).quick else N_SEEDS
+    spec, n_seeds = GPSurrogate(), 2 if options("benchmarks.degenerate", arguments).quick else N_SEEDS
     print(f"{n_seeds} seeds each; {spec}")
     print(f"{'dataset':28s} {'RMSE / that of the mean':>24s} {'95 % coverage':>14s}  what ran, on how many seeds")
     for case in CASES:

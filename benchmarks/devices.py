@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     if list(arguments) == ["here"]:
         print(json.dumps(measured()))
         return
-    options("devices", arguments)
+    options("benchmarks.devices", arguments)
     platforms = list(dict.fromkeys(["cpu", jax.default_backend()]))
     print(f"jax {version('jax')}; {', '.join(f'{one.platform} {one.device_kind}' for one in jax.devices())}")
     told = {one: alone("benchmarks.devices", "here", limit=LIMIT, JAX_PLATFORMS=one) for one in platforms}

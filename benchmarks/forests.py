@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     versions = {name: version(name) for name in ("jax", "scikit-learn")}
     print(", ".join(f"{name} {number}" for name, number in versions.items()))
     print(inspect.getsource(scikit_learns))
-    asked = options("forests", arguments)
+    asked = options("benchmarks.forests", arguments)
     about = (sources(ROOT / "surrogate_core", ROOT / "benchmarks"), machine(), versions)
     with journal("forests", about, asked.fresh) as done:
         print(f"fit of {D} variables   rows     ours  scikit-learn   times")

@@ -73,7 +73,7 @@ def one(problem: Problem, spec: GPSurrogate, n: int, seed: int) -> dict[str, Any
 
 def main(arguments: Sequence[str] = ()) -> None:
     """Prints a row a fit, and of each gate how often it was right."""
-    asked = options("gates", arguments)
+    asked = options("benchmarks.gates", arguments)
     problems = [coating(), *(make() for make in PROBLEMS.values())][: 4 if asked.quick else None]
     print(f"{len(problems)} problems, {GPSurrogate()}, flat: without priors; told by the validation / true;")
     print("x is a verdict that was wrong; -: no gradient can be told from noise")

@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     versions = {name: version(name) for name in ("jax", "scikit-learn")}
     print(", ".join(f"{name} {number}" for name, number in versions.items()))
     print(f"{HGB}: HistGradientBoostingRegressor(random_state=0); ours at their defaults\n")
-    asked = options("large", arguments)
+    asked = options("benchmarks.large", arguments)
     about = (sources(ROOT / "surrogate_core", ROOT / "benchmarks"), machine(), versions)
     models = ("gaussian_process", "neural_network", "random_forest")
     met = dict.fromkeys(models[:2], True)

@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     print(", ".join(f"{name} {number}" for name, number in versions.items()))
     for maker in MAKERS.values():
         print(inspect.getsource(maker))
-    asked = options("networks", arguments)
+    asked = options("benchmarks.networks", arguments)
     about = (sources(ROOT / "surrogate_core", ROOT / "benchmarks"), machine(), versions)
     rows, ratios = [], []
     with journal("networks", about, asked.fresh) as done:

@@ -133,8 +133,8 @@ def verdict(rows: Sequence[dict[str, Any]]) -> str:
 def main(arguments: Sequence[str] = ()) -> None:
     """Prints a row a task and seed, and what was required."""
     about = (sources(ROOT / "surrogate_core", ROOT / "benchmarks"), machine())
-    asked = options("offline", arguments, SPECS)
-    kinds = list(SPECS)[:1] if asked.quick else asked.parts
+    asked = options("benchmarks.offline", arguments, SPECS)
+    kinds = asked.parts[: 1 if asked.quick else None]
     print("gain: part of the gap from the best row to the optimum that the recommended design closes")
     with journal("offline", about, asked.fresh) as done:
         for kind in kinds:

@@ -1,7 +1,6 @@
-"""What `benchmarks.performance` measures in a process of its own: peak memory of collecting, and a run."""
+"""What `benchmarks.performance` measures in a process of its own: by how much collecting makes it grow."""
 
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -34,14 +33,5 @@ def collecting(how: str, n: int) -> dict[str, float]:
     return {"mb": memory.get_memory_increase(), "s": time.perf_counter() - began}
 
 
-def run(folder: str, settings: list[str]) -> dict[str, object]:
-    """What `surrogate run --json` tells."""
-    command = [sys.executable, "-m", "flows", "run", "--json", *(f"-S{one}" for one in settings)]
-    ended = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, check=True)
-    told: dict[str, object] = json.loads(ended.stdout)
-    return told
-
-
 if __name__ == "__main__":
-    what, *rest = sys.argv[1:]
-    print(json.dumps(run(rest[0], rest[1:]) if what == "run" else collecting(what, int(rest[0]))))
+    print(json.dumps(collecting(sys.argv[1], int(sys.argv[2]))))

@@ -292,7 +292,7 @@ OTHERS: dict[str, Callable[[Sequence[str]], None]] = {"offline": offline.main, "
 
 def main(arguments: Sequence[str] = ()) -> None:
     """Prints versions, the peers' code, and a table a part."""
-    asked = options("optimizers", arguments, (*PARTS, *OTHERS))
+    asked = options("benchmarks.optimizers", arguments, (*PARTS, *OTHERS))
     versions = {name: version(name) for name in ("jax", "scipy", *(["botorch", "torch"] if HAS_BOTORCH else []))}
     print(f"{platform.machine()}, {machine()['threads']} CPUs; " + ", ".join(f"{k} {v}" for k, v in versions.items()))
     for maker in (scipys, botorchs):

@@ -10,8 +10,11 @@ cold start processes would make 100,000 calls of 10 us a little sooner than they
 does not know how long a function takes to import there, and stays with what cannot lose a second.
 """
 
+import json
 import multiprocessing
+import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -235,14 +238,10 @@ def cache_and_start(quick: bool) -> Iterator[Line]:
         for name in ("params.yaml", "dvc.yaml"):
             (Path(folder) / name).write_bytes((ROOT / name).read_bytes())
         n = 40 if quick else 300
-        of_problem = [f"problem.name=hartmann6 collect.n_samples={n}", "tune.n_trials=4 tune.evaluations=4"]
-        settings = [one for part in of_problem for one in part.split()]
-        run = partial(
-            alone, "benchmarks.one_performance", "run", folder, limit=LIMIT, JAX_ENABLE_COMPILATION_CACHE="true"
-        )
-        first, again = (run(*settings) for _ in range(2))
-        seeds = [[*settings, f"collect.seed={seed}"] for seed in (1, 2)]
-        warm, cold = run(*seeds[0]), run(*seeds[1], JAX_ENABLE_COMPILATION_CACHE="false")
+        settings = ("problem.name=hartmann6", f"collect.n_samples={n}", "tune.n_trials=4", "tune.evaluations=4")
+        first, again = (_run(folder, settings) for _ in range(2))
+        warm = _run(folder, (*settings, "collect.seed=1"))
+        cold = _run(folder, (*settings, "collect.seed=2"), compiled=False)
     for stage in ("fit", "validate"):
         made, served = (one["stages"][stage]["wall_s"] for one in (first, again))
         ratio = made / served
@@ -259,6 +258,15 @@ def cache_and_start(quick: bool) -> Iterator[Line]:
     each = [f"stages {s:.1f} s, {c:.1f} s of it compiling" for s, c in zip(wall, compiled, strict=True)]
     told = f"{wall[1] / wall[0]:.2f}x ({'; '.join(each)})"
     yield "second run, new seed, compilation cache", "without", told, None
+
+
+def _run(folder: str, settings: Sequence[str], compiled: bool = True) -> dict[str, Any]:
+    """What `surrogate run --json` tells, with the code that earlier runs have compiled or without."""
+    environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": str(compiled).lower()}
+    command = [sys.executable, "-m", "flows", "run", "--json", *(f"-S{one}" for one in settings)]
+    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=LIMIT, check=True)
+    told: dict[str, Any] = json.loads(ended.stdout)
+    return told
 
 
 def lines(quick: bool) -> Iterator[tuple[str, Callable[[], Iterator[Line]]]]:
@@ -278,7 +286,7 @@ def lines(quick: bool) -> Iterator[tuple[str, Callable[[], Iterator[Line]]]]:
 
 def main(arguments: Sequence[str] = ()) -> None:
     """Prints a row each."""
-    asked = options("performance", arguments)
+    asked = options("benchmarks.performance", arguments)
     about = (
         sources(ROOT / "surrogate_core", ROOT / "tasks", ROOT / "flows", ROOT / "benchmarks"),
         machine(),

@@ -17,17 +17,19 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / ".surrogate" / "bench"
 
 
-def options(name: str, arguments: Sequence[str], parts: Iterable[str] = ()) -> argparse.Namespace:
-    """What is asked of a benchmark: `quick`, `fresh`, and which of its `parts`, by default all."""
-    parser, known = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}"), list(parts)
+def options(
+    program: str, arguments: Sequence[str], parts: Iterable[str] = (), metavar: str = "PART"
+) -> argparse.Namespace:
+    """What is asked of a benchmark, or of all: `quick`, `fresh`, and which of its `parts`, by default all."""
+    parser, known = argparse.ArgumentParser(prog=program), list(parts)
     if known:
-        parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of {', '.join(known)}; by default all")
+        parser.add_argument("parts", nargs="*", metavar=metavar, help=f"some of {', '.join(known)}; by default all")
     parser.add_argument("--quick", action="store_true", help="a small part, in about a minute")
     parser.add_argument("--fresh", action="store_true", help="forget the rows that are there")
     asked = parser.parse_args(arguments)
     if known:
         if unknown := [part for part in asked.parts if part not in known]:
-            parser.error(f"expected some of {', '.join(known)}, got {unknown[0]!r}")
+            parser.error(f"{metavar}: expected some of {', '.join(known)}, got {unknown[0]!r}")
         asked.parts = asked.parts or known
     return asked
 

@@ -100,7 +100,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> str:
 
 def main(arguments: Sequence[str] = ()) -> None:
     """Prints a row a run, and how often the verdicts were right."""
-    asked = options("trust", arguments)
+    asked = options("benchmarks.trust", arguments)
     about = (sources(ROOT / "surrogate_core", ROOT / "tasks", ROOT / "benchmarks"), machine())
     print("each round: the probability that the first proposal is better, and whether it was (+ or -)\n")
     print(
