@@ -21,6 +21,7 @@ from tasks.machine import machine
 NAMES = (
     "degenerate",
     "performance",
+    "tuning",
     "forests",
     "networks",
     "gates",

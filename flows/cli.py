@@ -48,6 +48,7 @@ Examples:
   surrogate run --json                      the result as JSON, for programs
   surrogate fit                             one stage, as `dvc repro` runs it
   surrogate tune --promote                  let the challenger take the champion's place
+  surrogate tune --objective train:loss     tune a function of your own
   surrogate serve --cron "0 6 * * *"        every morning at six
   surrogate report                          one HTML page of the last run
   surrogate ui                              compare runs in MLflow
@@ -148,14 +149,40 @@ for _name in ("collect", "fit", "validate", "optimize"):
     _add_stage(_name)
 
 
-@cli.command(help=STAGE_HELP["tune"])
+TUNE_EXAMPLES = """
+\b
+Examples:
+  surrogate tune                                        surrogate specs, as the pipeline's last stage
+  surrogate tune --promote                              and let a better one take the champion's place
+  surrogate tune --objective train:loss                 a function of your own, over tune.space
+  surrogate tune --objective train:loss --params search.yaml -S tune.n_trials=2000
+"""
+
+
+@cli.command(epilog=TUNE_EXAMPLES)
 @_run_options
 @click.option(
     "--promote", is_flag=True, help="If the challenger is better, write it to params.yaml and move @champion."
 )
-def tune(params: str | None, overrides: Sequence[str], as_json: bool, promote: bool) -> None:
-    if promote and (params or overrides):
-        raise click.UsageError("--promote: expected the project's own params.yaml, got -S or --params")
+@click.option(
+    "--objective", metavar="MODULE:FUNCTION", help="Search the designs of tune.space for the best value of a function."
+)
+def tune(params: str | None, overrides: Sequence[str], as_json: bool, promote: bool, objective: str | None) -> None:
+    """Search surrogate specs for a challenger, and recommend a design.
+
+    Or, with --objective, tune a function of your own, called with a design's values as keywords, or as one dict. Of the
+    settings only `tune` and `execution` count then; trials, report and pictures are in runs/tune. After Ctrl-C, or a
+    kill, the same command goes on.
+    """
+    from tasks.settings import is_fast
+
+    if objective is not None:
+        if promote:
+            raise click.UsageError("--promote: expected surrogate specs to be tuned, got --objective")
+        _tune_objective(objective, params, overrides, as_json)
+        return
+    if promote and (params or overrides or is_fast()):
+        raise click.UsageError("--promote: expected the project's own params.yaml, got -S, --params or SURROGATE_FAST")
     _stages(("tune",), params, overrides, as_json, promoting=promote)
 
 
@@ -436,6 +463,22 @@ def _stages(
             session.notes.append(promote(workspace.root, session.tracker.promote))
         seconds = {"all": time.perf_counter() - began, "until_ready": ready, "waiting_for_server": server.seconds}
         click.echo(_json(outcome(session, seconds)), out) if as_json else tell_outcome(console, session, seconds)
+
+
+def _tune_objective(objective: str, params: str | None, overrides: Sequence[str], as_json: bool) -> None:
+    out = take_stdout() if as_json else sys.stdout
+    with _one_line_errors(), room_needed():
+        from rich.console import Console
+
+        root, console = Path.cwd(), Console(quiet=as_json, width=None if sys.stdout.isatty() else 140)
+        prepare(root, params)
+        with console.status("starting the libraries"):
+            from flows.objective import tell, tune_objective
+
+            gc.freeze()
+            gc.enable()
+        told = tune_objective(root, objective, settings_file(root, params), overrides, console)
+        click.echo(_json(told), out) if as_json else tell(console, told)
 
 
 @contextmanager

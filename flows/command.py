@@ -128,11 +128,11 @@ def prepare(root: Path, params: str | None) -> None:
 
 def open_workspace(root: Path, params: str | None, overrides: Sequence[str], inputs: "Inputs") -> "Workspace":
     """The workspace of a project's own settings, or of others: `params` and `overrides` as on the command line."""
-    from tasks.settings import load_settings
+    from tasks.settings import is_fast, load_settings
     from tasks.workspace import Workspace
 
     settings = load_settings(settings_file(root, params), overrides)
-    return Workspace.of(root, settings, foreign=bool(params or overrides), inputs=inputs)
+    return Workspace.of(root, settings, foreign=bool(params or overrides or is_fast()), inputs=inputs)
 
 
 def check(workspace: "Workspace", stages: Iterable[str]) -> None:

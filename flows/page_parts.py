@@ -14,7 +14,7 @@ from tasks import pictures
 from tasks.errors import BadInput
 from tasks.keys import CHAMPION, DATASET, EVALUATIONS, MODEL, OPTIMIZED, OPTIMUM, STAGES, TUNED_EVALUATIONS, TUNING
 from tasks.outputs import read_dataset, read_json, read_model, specs, told_spec
-from tasks.reports import is_done, landscape_figures, recommendation, search_figures
+from tasks.reports import is_done, landscape_figures, recommendation, search_figures, study_rows, tuning_figures
 from tasks.workspace import Workspace
 
 MAX_SVG_BYTES = 400_000  # a picture of more points than that is smaller as pixels
@@ -157,7 +157,8 @@ def _tune(workspace: Workspace) -> Part:
         "trials": _trials(found),
         "best_score": min((row["nlpd"] for row in found["trials"] if row["nlpd"] is not None), default=None),
         "evaluations": _evaluations(found),
-        "picture": _picture(lambda: pictures.trials(found)),
+        "warnings": found["warnings"] or [],
+        "pictures": {name: _picture(draw) for name, draw in tuning_figures(found).items()},
     }
 
 
@@ -205,9 +206,11 @@ def _evaluations(found: Part) -> Part:
 
 def _trials(found: Part) -> Part:
     tried = found["trials"]
-    told = {name: name for name in (tried[0] if tried else {}) if name not in ("number", "nlpd", "reason")}
-    told = {"nlpd": "score"} | told | ({"reason": "failed with"} if any(row["reason"] for row in tried) else {})
-    return {"head": ["spec", *told.values()], "rows": [[row["number"] + 1, *(row[n] for n in told)] for row in tried]}
+    names = dict.fromkeys(name for row in study_rows(tried, "nlpd") for name in row["params"])
+    told = {"nlpd": "score", **{name: name for name in names}}
+    told |= {"reason": "failed with"} if any(row["reason"] for row in tried) else {}
+    rows = [[row["number"] + 1, *(row.get(name) for name in told)] for row in tried]
+    return {"head": ["spec", *told.values()], "rows": rows}
 
 
 def _counted(rows: Dataset) -> Part:

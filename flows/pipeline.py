@@ -154,6 +154,7 @@ def _publish(stage: str, session: Session, key: str, hit: bool, profiler: Perfor
     report = read_report(stage, workspace)
     cache: Cache = "hit" if hit else "miss"
     session.costs[stage] = (cache, cost)
+    session.notes += [f"{stage}: {note}" for note in report.notes]
     session.notes.append(note_stage(workspace, stage, key=key, cache=cache, cost=cost, run_id=session.tracker.run_id))
     session.view.end(report, cache, cost)
     session.tracker.publish(report, key, cache, cost, None if hit else profiler)

@@ -1,4 +1,7 @@
-"""`surrogate tune --promote`: the one place that changes params.yaml and moves MLflow's @champion."""
+"""`surrogate tune --promote`: the one place that changes params.yaml and moves MLflow's @champion.
+
+`data/champions.json` remembers each promotion; like params.yaml it belongs into git.
+"""
 
 import io
 from collections.abc import Callable
@@ -10,7 +13,12 @@ from ruamel.yaml import YAML
 
 from surrogate_core.atomic import write_file
 from surrogate_core.surrogates.files import SURROGATES
+from tasks.errors import BadInput
 from tasks.keys import TUNING
+
+HISTORY = "data/champions.json"
+Entry = dict[str, Any]
+"""Of a promotion: `champion`, a spec, that took the place of `before`, by what `advantage`, and MLflow's `version`."""
 
 
 def promote(root: Path, move_alias: Callable[[], str]) -> str:
@@ -22,15 +30,42 @@ def promote(root: Path, move_alias: Callable[[], str]) -> str:
 
     Returns:
         One line that says what was done.
+
+    Raises:
+        BadInput: the history of champions cannot be read; nothing has been done.
     """
     tuning = orjson.loads((root / TUNING).read_bytes())
     if not tuning["challenger_is_better"]:
         return "the champion stays: no challenger is better"
     path = root / "params.yaml"
-    content = with_surrogate(path.read_text(encoding="utf-8"), tuning["challenger"]["surrogate"])
+    before, spec = (tuning[side]["surrogate"] for side in ("champion", "challenger"))
+    content, known = with_surrogate(path.read_text(encoding="utf-8"), spec), history(root)
     version = move_alias()
+    entry = {"champion": spec, "before": before, "advantage": tuning["advantage"], "version": version}
+    write_file(root / HISTORY, orjson.dumps([*known, entry], option=orjson.OPT_INDENT_2) + b"\n")
     write_file(path, content.encode())
-    return f"promoted: fit.surrogate in params.yaml is the challenger's, and @champion is version {version}; run again"
+    return (
+        f"promoted: fit.surrogate in params.yaml is the challenger's, and @champion is version {version}; "
+        f"{HISTORY} tells of {len(known) + 1} promotion{'s' * bool(known)}; run again"
+    )
+
+
+def history(root: Path) -> list[Entry]:
+    """Promotions, the first one first; none where there was none.
+
+    Raises:
+        BadInput: the file is damaged.
+    """
+    path = root / HISTORY
+    try:
+        known = orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        return []
+    except ValueError as error:
+        raise BadInput(f"{path}: expected a list of promotions, got {error}; mend it, or remove it") from error
+    if not isinstance(known, list):
+        raise BadInput(f"{path}: expected a list of promotions, got {type(known).__name__}; mend it, or remove it")
+    return known
 
 
 def with_surrogate(text: str, spec: dict[str, Any]) -> str:

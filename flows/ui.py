@@ -40,7 +40,7 @@ def serve_pages(root: Path, port: int, tell: Callable[[str], None]) -> None:
     """
     _check_free(port)
     from flows.server import prefect_server  # these take seconds
-    from tasks.tracking import open_store, tracking_uri
+    from tasks.tracking.store import open_store, tracking_uri
     from tasks.workspace import home_of
 
     open_store(root)

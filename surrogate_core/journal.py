@@ -10,6 +10,7 @@ import errno
 import math
 import os
 import threading
+import time
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,8 @@ from typing import Any, Self
 import orjson
 
 _MARK = b'{"crc":"'
-_HEAD = len(_MARK + b'00000000","entry":')
+HEAD = len(_MARK + b'00000000","entry":')
+"""Of a line, before its entry."""
 
 
 class Journal:
@@ -41,7 +43,8 @@ class Journal:
         self.path = Path(path)
         self.damaged = 0
         self._ended: dict[str, dict[str, Any]] = {}
-        self._in_flight: set[str] = set()
+        self._begun: dict[str, tuple[int, Any]] = {}
+        self._synced, self._due = time.monotonic(), math.inf  # when it was brought to the disk, and when it must be
         self._lock = threading.Lock()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         is_new = not self.path.exists()
@@ -53,26 +56,37 @@ class Journal:
         if is_new:
             _sync_folder(self.path.parent)
 
-    def start(self, key: str) -> None:
-        """Record that work on `key` begins."""
-        self._append({"start": key}, sync=False)
+    def start(self, key: str, what: Any = None) -> None:
+        """Record that work on `key` begins.
 
-    def end(self, key: str, record: dict[str, Any]) -> None:
-        """Record the result of `key`; when this returns, it is on the disk.
+        Args:
+            key: what is worked on.
+            what: more of it, as JSON values, for those who find it unfinished.
+
+        Raises:
+            ValueError, TypeError: as of `end`.
+        """
+        entry = {"start": key} if what is None else {"start": key, "what": _json(what, "what")}
+        self._append(entry, every=math.inf)  # what is lost with it is only that it began
+
+    def end(self, key: str, record: dict[str, Any], every: float = 0.0) -> None:
+        """Record the result of `key`, which no kill of this process can undo when this returns.
 
         Args:
             key: what was worked on, whether or not its start was recorded; a later result replaces an earlier one.
             record: JSON values; floats come back bit for bit, tuples as lists.
+            every: seconds within which results are brought to the disk together, as that takes milliseconds. Those
+                that were recorded since may be lost when the power fails; by default none are.
 
         Raises:
             ValueError: a float is NaN or infinite, which JSON cannot hold.
             TypeError: a value is no JSON value.
         """
-        self._append({"end": key, "record": _json(record, "record")}, sync=True)
+        self._append({"end": key, "record": _json(record, "record")}, every)
 
     def drop(self, key: str) -> None:
         """Forget the record of `key`, so that it is worked on again."""
-        self._append({"drop": key}, sync=True)
+        self._append({"drop": key}, every=0.0)
 
     @property
     def ended(self) -> Mapping[str, dict[str, Any]]:
@@ -83,7 +97,11 @@ class Journal:
     def in_flight(self) -> set[str]:
         """The keys whose work began and has not ended: now, or when an earlier process was killed."""
         with self._lock:
-            return set(self._in_flight)
+            return set(self._begun)
+
+    def begun(self, key: str) -> tuple[int, Any]:
+        """How many times work on `key` has begun since it last ended, and what was said of it the last time."""
+        return self._begun.get(key, (0, None))
 
     def __contains__(self, key: object) -> bool:
         return key in self._ended
@@ -95,6 +113,8 @@ class Journal:
         """Close the file; what was recorded can still be read."""
         with self._lock:
             if self._fd >= 0:
+                if self._due < math.inf:
+                    os.fsync(self._fd)
                 os.close(self._fd)
             self._fd = -1
 
@@ -104,9 +124,9 @@ class Journal:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _append(self, entry: dict[str, Any], sync: bool) -> None:
+    def _append(self, entry: dict[str, Any], every: float) -> None:
         body = orjson.dumps(entry)
-        line = _frame(body) + b"\n"
+        line = _framed(body) + b"\n"
         with self._lock:
             if self._fd < 0:
                 raise ValueError(f"journal: {self.path} is closed")
@@ -116,47 +136,59 @@ class Journal:
                 # The next line must not be glued to the torn one: that would damage both.
                 os.ftruncate(self._fd, n_before)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-            if sync:
+            self._due = min(self._due, self._synced + every)
+            if time.monotonic() >= self._due:
                 os.fsync(self._fd)
+                self._synced, self._due = time.monotonic(), math.inf
             # Read back, so that a run that goes on and one that resumes see the same values.
             self._apply(orjson.loads(body))
 
     def _replay(self, data: bytes) -> int:
         """Apply the lines of `data` and say how many bytes of it to keep."""
-        *lines, torn = data.split(b"\n")
-        entries = [_entry(line) for line in lines]
-        # A short file may be a first line torn within its mark. Anything else that is no journal is somebody's file.
-        if not any(entries) and not data.startswith(_MARK[: len(data)]):
-            raise ValueError(f"journal: {self.path} is not a journal; name another file or remove this one")
-        n_kept = len(data) - len(torn)
-        if entries and entries[-1] is None and not torn:
-            n_kept -= len(lines[-1]) + 1
-            entries.pop()
-        for entry in entries:
-            if entry is None:
+        lines, n_torn = lines_of(data, self.path)
+        for line in lines:
+            body = body_of(line)
+            if body is None:
                 self.damaged += 1
             else:
-                self._apply(entry)
-        return n_kept
+                self._apply(orjson.loads(body))
+        return len(data) - n_torn
 
     def _apply(self, entry: dict[str, Any]) -> None:
         if "start" in entry:
-            self._in_flight.add(entry["start"])
+            times, _ = self._begun.get(entry["start"], (0, None))
+            self._begun[entry["start"]] = times + 1, entry.get("what")
         elif "drop" in entry:
             self._ended.pop(entry["drop"], None)
         else:
-            self._in_flight.discard(entry["end"])
+            self._begun.pop(entry["end"], None)
             self._ended[entry["end"]] = entry["record"]
 
 
-def _frame(body: bytes) -> bytes:
-    return b'{"crc":"%08x","entry":%b}' % (zlib.crc32(body), body)
+def lines_of(data: bytes, path: Path) -> tuple[list[bytes], int]:
+    """The lines of a journal's content, and the length of what was torn off or damaged at its end.
+
+    Raises:
+        ValueError: it is no journal's; the message names the path.
+    """
+    *lines, torn = data.split(b"\n")
+    # A short file may be a first line torn within its mark. Anything else that is no journal is somebody's file.
+    if not data.startswith(_MARK[: len(data)]) and not any(body_of(line) for line in lines):
+        raise ValueError(f"journal: {path} is not a journal; name another file or remove this one")
+    n_torn = len(torn)
+    if lines and not torn and body_of(lines[-1]) is None:
+        n_torn = len(lines.pop()) + 1
+    return lines, n_torn
 
 
-def _entry(line: bytes) -> dict[str, Any] | None:
+def body_of(line: bytes) -> bytes | None:
     """The entry in a line, None where the line is not exactly what would have been written."""
-    body = line[_HEAD:-1]
-    return orjson.loads(body) if body and line == _frame(body) else None
+    body = line[HEAD:-1]
+    return body if body and line == _framed(body) else None
+
+
+def _framed(body: bytes) -> bytes:
+    return b'{"crc":"%08x","entry":%b}' % (zlib.crc32(body), body)
 
 
 def _json(value: Any, where: str) -> Any:

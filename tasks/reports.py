@@ -1,6 +1,6 @@
 """A stage's report, read from the files it wrote, so that what MLflow shows cannot disagree with what is on disk."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ USERS_OWN = "designs"
 
 @dataclass(frozen=True)
 class Report:
-    """Flat metrics, tables, sentences and figure makers of one stage, and one line that says how it went."""
+    """Flat metrics, tables, sentences and figure makers of one stage, one line that says how it went, and warnings."""
 
     stage: str
     line: str
@@ -45,6 +45,7 @@ class Report:
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     figures: Figures = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def read_report(stage: str, workspace: Workspace) -> Report:
@@ -202,13 +203,14 @@ def _tune(workspace: Workspace) -> Report:
         "challenger.nlpd": found["challenger"]["metrics"]["nlpd"],
         "challenger_is_better": float(found["challenger_is_better"]),
         "n_trials": len(found["trials"]),
-        "n_duplicates": found["n_duplicates"],
+        **_numbers(found, ("n_duplicates", "duplicate_ratio", "degenerate_ratio")),
+        **{f"importance.{name}": share for name, share in found["importance"].items()},
         **_numbers(final, _OUTCOME, "final."),
         **_numbers(final["trust"], _TRUST, "trust."),
         "gates_passed": float(final["gates_passed"]),
     }
     verdict = "a better spec" if found["challenger_is_better"] else "the champion stays"
-    figures = {"trials": lambda: pictures.trials(found), **landscape_figures(workspace, final, CHAMPION)}
+    figures = {**tuning_figures(found), **landscape_figures(workspace, final, CHAMPION)}
     draw = workspace.settings.report.figure_maker
     if draw is not None:
         designs = {"best sample": final["best_sample"]["params"], "optimized design": final["params"]}
@@ -216,9 +218,35 @@ def _tune(workspace: Workspace) -> Report:
     n = len(found["trials"])
     line = f"{n} spec{'s' * (n != 1)}, {verdict}; {_outcome(final)}"
     tables = {"trials": found["trials"], "evaluations": found["evaluations"]}
-    return Report(
-        "tune", f"{line}: {final['trust']['verdict']}", metrics, tables, {"trust": told_trust(final)}, figures
-    )
+    line, tags = f"{line}: {final['trust']['verdict']}", {"trust": told_trust(final)}
+    return Report("tune", line, metrics, tables, tags, figures, tuple(found["warnings"] or ()))
+
+
+def tuning_figures(found: dict[str, Any]) -> Figures:
+    """Makers of those pictures of the search of specs that there is something to draw for."""
+    figures: Figures = {"trials": lambda: pictures.trials(found)}
+    if found["importance"]:
+        figures["importance"] = lambda: pictures.importance(found["importance"])
+    rows, label = study_rows(found["trials"], "nlpd"), "negative log density"
+    if sum(row["status"] == "ok" for row in rows) > 1:
+        figures["spec_slices"] = lambda: pictures.study_slices(rows, label)
+        figures["spec_lines"] = lambda: pictures.parallel_coordinates(rows, "minimize", label)
+    return figures
+
+
+def study_rows(trials: Sequence[Mapping[str, Any]], value: str) -> list[dict[str, Any]]:
+    """Trials as pictures of a study take them, of a table with a column a parameter."""
+    own = ("number", value, "status", "reason")
+    return [
+        {
+            "number": row["number"],
+            "value": row[value],
+            "status": row["status"],
+            "reason": row["reason"],
+            "params": {name: of for name, of in row.items() if name not in own},
+        }
+        for row in trials
+    ]
 
 
 _OUTCOME = (

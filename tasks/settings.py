@@ -1,8 +1,9 @@
 """params.yaml, parsed once into frozen, typed `Settings`; a mistake is one line: path, expectation, what came."""
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, replace
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -22,6 +23,7 @@ from surrogate_core.problems.black_box import BlackBox
 from surrogate_core.sampling import Sampling
 from surrogate_core.surrogates.base import Surrogate
 from surrogate_core.surrogates.files import SURROGATES
+from surrogate_core.tuning.space import TuningSpace
 from tasks.errors import BadInput
 from tasks.gates import Gates
 from tasks.parsing import (
@@ -35,10 +37,10 @@ from tasks.parsing import (
     member,
     plain,
     said,
-    unknown,
     validated,
 )
 from tasks.problem import KINDS, Problem, check_problem
+from tasks.tune import Tune
 
 
 @checked(frozen=True, config=SECTION)
@@ -89,15 +91,6 @@ class Optimize:
         """Of many starts, each of which the optimizer follows."""
         local = member(LOCAL, "kind", self.optimizer, "optimize.optimizer")
         return MultiStartOptimizer(n_starts=self.n_starts, optimizer=local)
-
-
-@checked(frozen=True, config=SECTION)
-class Tune:
-    space: dict[str, Any] | None = None
-    n_trials: Count = 24
-    batch: Count = 4
-    seed: Seed = 0
-    evaluations: Count = 8
 
 
 @checked(frozen=True, config=SECTION)
@@ -154,30 +147,9 @@ class Settings:
     report: Reporting = Reporting()
 
     @property
-    def tune_grids(self) -> list[dict[str, list[Any]]]:
-        """What `tune` searches: for each kind of surrogate the values of its fields, as its spec holds them."""
-        return [
-            {"kind": [kind], **{name: [getattr(spec, name) for spec in specs] for name, specs in grid.items()}}
-            for kind, grid in self._tuned.items()
-        ]
-
-    def _base(self, kind: str) -> dict[str, Any]:
-        return self.fit.surrogate if kind == self.fit.spec.kind else {"kind": kind}
-
-    @property
-    def _tuned(self) -> dict[str, dict[str, list[Surrogate]]]:
-        """For each kind the specs that the values of each of its fields make."""
-        given = self.tune.space
-        if given is None:
-            given = {kind: None for kind, surrogate in SURROGATES.items() if surrogate.searched}
-        is_nested = any(name in SURROGATES for name in given)
-        made: dict[str, dict[str, list[Surrogate]]] = {}
-        for kind, grid in given.items() if is_nested else [(self.fit.spec.kind, given)]:
-            path = f"tune.space.{kind}" if is_nested else "tune.space"
-            if kind not in SURROGATES:
-                raise BadInput(f"{path}: {unknown(kind, list(SURROGATES))}")
-            made[kind] = _specs(self._base(kind), SURROGATES[kind].searched if grid is None else grid, path)
-        return made
+    def tune_space(self) -> TuningSpace:
+        """What `tune` searches."""
+        return self.tune.space_of_specs(self.fit.spec)
 
     def subset(self, paths: Sequence[str]) -> dict[str, Any]:
         """The values at dotted paths, JSON-able, as a stage reads them."""
@@ -202,19 +174,51 @@ def canonical(content: Mapping[str, Any]) -> bytes:
     return orjson.dumps(ordered("", content), option=orjson.OPT_SORT_KEYS)
 
 
+FAST = "SURROGATE_FAST"
+_SHORT = {
+    "collect": {"n_samples": 16},
+    "validate": {"folds": 3, "gradient_evaluations": 4, "learning_curve": False},
+    "optimize": {"rounds": 2, "evaluations_per_round": 2, "n_starts": 4},
+    "tune": {"n_trials": 4, "evaluations": 2},
+}
+"""The most of each that there is in a trial run."""
+
+
+def is_fast() -> bool:
+    """Whether everything is to be shortened, for a trial run."""
+    return os.environ.get(FAST, "") not in ("", "0")
+
+
 def load_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
     """Reads a settings file and applies `section.key=value` overrides; another problem takes the place of the file's.
+
+    With SURROGATE_FAST=1 all numbers that cost time are cut to a few.
 
     Raises:
         BadInput: the file can't be read, or something in it is not as expected.
     """
     try:
-        return _load_settings(path, overrides)
+        settings = parse_settings(load_content(path, overrides))
+        return _shortened(settings) if is_fast() else settings
     except RecursionError as error:
         raise BadInput(f"{path}: expected sections of plain values, got one that is nested too deeply") from error
 
 
-def _load_settings(path: Path, overrides: Sequence[str]) -> Settings:
+def _shortened(settings: Settings) -> Settings:
+    cut = {
+        name: replace(section, **{key: min(getattr(section, key), most) for key, most in _SHORT[name].items()})
+        for name, section in vars(settings).items()
+        if name in _SHORT
+    }
+    return replace(settings, **cut)
+
+
+def load_content(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """The plain values of a settings file with overrides.
+
+    Raises:
+        BadInput: the file cannot be read, or is no mapping.
+    """
     yaml = YAML(typ="safe", pure=True)
     try:
         content = yaml.load(path.read_text(encoding="utf-8"))
@@ -230,7 +234,7 @@ def _load_settings(path: Path, overrides: Sequence[str]) -> Settings:
     _make_way(content, {override.partition("=")[0] for override in overrides})
     for override in overrides:
         _override(content, override, yaml)
-    return parse_settings(content)
+    return content
 
 
 def parse_settings(content: Mapping[str, Any]) -> Settings:
@@ -240,6 +244,7 @@ def parse_settings(content: Mapping[str, Any]) -> Settings:
         BadInput: a key is unknown or missing, or a value is not as expected.
     """
     settings: Settings = validated(TypeAdapter(Settings), plain(content, ""), "", Settings)
+    settings = replace(settings, tune=replace(settings.tune, seed=settings.tune.fixed_seed))
     check_problem(settings.problem, settings.execution.executor)
     # Parsed here, so that a mistake shows before any work.
     _ = settings.execution.spec, settings.fit.spec, settings.optimize.multi_start
@@ -249,33 +254,16 @@ def parse_settings(content: Mapping[str, Any]) -> Settings:
     if not settings.problem.is_offline and settings.collect.n_samples < 2 * settings.validate.folds:
         needed = f"2 * validate.folds = {2 * settings.validate.folds}"
         raise BadInput(f"collect.n_samples: expected an integer >= {needed}, got {settings.collect.n_samples}")
-    _ = settings.tune_grids
+    _ = settings.tune_space, settings.tune.study(settings.validate.folds), settings.tune.kept_at
+    for name, own in (("direction", "minimize"), ("steps", 1), ("timeout", None)):
+        if (got := getattr(settings.tune, name)) != own:
+            raise BadInput(f"tune.{name}: expected {own} but for an objective of your own, got {got}")
     return settings
 
 
 def parse_spec(config: Mapping[str, Any], path: str = "fit.surrogate") -> Surrogate:
     """A surrogate spec of plain values."""
     return member(SURROGATES, "kind", config, path)
-
-
-def _specs(base: dict[str, Any], grid: Any, path: str) -> dict[str, list[Surrogate]]:
-    """Name to a spec for each value that a field of a kind may take."""
-    if not isinstance(grid, Mapping):
-        raise BadInput(f"{path}: expected a mapping, got {said(grid)}")
-    if not grid and path == "tune.space":
-        raise BadInput(f"{path}: expected at least one field of fit.surrogate with its values, got none")
-    known = [field.name for field in fields(SURROGATES[base["kind"]])]
-    made = {}
-    for name, values in grid.items():
-        if name not in known:
-            raise BadInput(f"{path}.{name}: {unknown(name, known)}")
-        if not isinstance(values, list | tuple):
-            raise BadInput(f"{path}.{name}: expected a list, got {said(values)}")
-        specs = [parse_spec({**base, name: value}, path) for value in values]
-        if not specs or len({getattr(spec, name) for spec in specs}) < len(specs):
-            raise BadInput(f"{path}.{name}: expected a list of distinct values, got {values!r}")
-        made[name] = specs
-    return made
 
 
 _PROBLEMS_OWN = ("source", "space", "constraints", "columns", "version", "direction", "own_folder", "shift")

@@ -1,7 +1,6 @@
 """The five stages: what each computes of the files it reads, as the files it writes. Each is one thin Prefect task."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,15 +16,15 @@ from surrogate_core.optimizers.result import OptimizationResult
 from surrogate_core.performance.profiler import operation
 from surrogate_core.refinement import Refinement, fit_or_standardize, refine
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
-from surrogate_core.surrogates.files import SURROGATES, surrogate_files
+from surrogate_core.surrogates.files import surrogate_files
 from surrogate_core.surrogates.memory_budget import fit_within_memory
 from surrogate_core.trust import VERDICTS
-from surrogate_core.tuning.study import Trial, search
+from surrogate_core.tuning.champion import Duel
 from surrogate_core.validation.calibration import recalibration
 from surrogate_core.validation.cross_validation import cross_validate
 from surrogate_core.validation.held_out import HeldOut
 from tasks.errors import BadInput, StageFailed
-from tasks.evaluations import Evaluate, Progress, evaluation, open_journal
+from tasks.evaluations import Evaluate, Progress, evaluation
 from tasks.files import StageFiles
 from tasks.keys import (
     CHAMPION,
@@ -42,6 +41,7 @@ from tasks.keys import (
 from tasks.outputs import config, read_dataset, read_json, read_model, specs, to_json
 from tasks.proposals import counts, design, errors_of, outcome, proposals, report_of_trust, rounds, search_report
 from tasks.settings import parse_spec
+from tasks.tuning import search_specs
 from tasks.validation import validate
 from tasks.workspace import Workspace
 
@@ -139,51 +139,28 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
         validate = settings.validate
         return cross_validate(spec, dataset, validate.folds, validate.seed, settings.execution.n_threads)
 
-    def nlpd(params: Any) -> float:
-        return check(_spec(champion, params)).metrics["nlpd"]
-
-    def tell(trial: Trial, total: int) -> None:
-        progress(trial.number + 1, total, "specs")
-
-    grids = settings.tune_grids
-    own = next((grid for grid in grids if grid["kind"] == [champion.kind]), {})
-    first = {name: getattr(champion, name) for name in own}
-    known = bool(own) and all(first[name] in values for name, values in own.items())
-    with open_journal(workspace, "tune", key) as journal:
-        study = search(
-            nlpd,
-            grids,
-            n_trials=asked.n_trials,
-            batch=asked.batch,
-            seed=asked.seed,
-            first=first if known else None,
-            journal=journal,
-            on_trial=tell,
-        )
-    if all(trial.status == "failed" for trial in study.trials):
-        raise StageFailed(f"tune.space: all {len(study.trials)} specs failed, the first with: {study.trials[0].reason}")
-    challenger = _spec(champion, study.best.params)
+    tuned = search_specs(workspace, key, champion, dataset, progress)
+    challenger = tuned.challenger
     defended, challenged = check(champion), check(challenger)
-    advantage = challenged.log_density - defended.log_density
-    error = float(advantage.std(ddof=1) / np.sqrt(len(advantage)))
+    duel = Duel.of(defended, challenged)
 
     per_round = settings.optimize.evaluations_per_round
     batches = [min(per_round, asked.evaluations - done) for done in range(0, asked.evaluations, per_round)]
     if settings.problem.is_offline:
         batches = [asked.evaluations]
     with operation("fit"):
-        model = challenger.fit(dataset, jax.random.key(asked.seed))
-    factor, goal = _factor(workspace, challenged), _goal(workspace, model, dataset, asked.seed)
+        model = challenger.fit(dataset, jax.random.key(asked.fixed_seed))
+    factor, goal = _factor(workspace, challenged), _goal(workspace, model, dataset, asked.fixed_seed)
     with evaluation(workspace, dataset.space, "tune", key, dataset) as evaluate:
-        found = _refine(workspace, model, dataset, batches, asked.seed, factor, evaluate, progress, goal)
+        found = _refine(workspace, model, dataset, batches, asked.fixed_seed, factor, evaluate, progress, goal)
     everything = dataset.append(found.evaluations)
     fits = found.fitted.asked == challenger  # its transform has not been ruled out by what was measured
-    promoted = bool(challenger != champion and fits and advantage.mean() > error)
+    promoted = challenger != champion and fits and duel.is_won
     winner = challenger if promoted else champion
     if winner == challenger:
         final = found.fitted
     else:
-        final = fit_or_standardize(winner, everything, jax.random.key(asked.seed))
+        final = fit_or_standardize(winner, everything, jax.random.key(asked.fixed_seed))
         final = final.recalibrated(_factor(workspace, defended))
 
     r2 = (challenged if winner == challenger else defended).metrics["r2"]
@@ -193,16 +170,15 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
         "champion": {"surrogate": config(champion), "metrics": defended.metrics},
         "challenger": {"surrogate": config(challenger), "metrics": challenged.metrics},
         "challenger_is_better": promoted,
-        "advantage": {"mean_log_density": float(advantage.mean()), "standard_error": error},
-        "n_duplicates": study.n_duplicates,
-        "trials": _table(study.trials, list(dict.fromkeys(name for grid in grids for name in grid))),
+        "advantage": {"mean_log_density": duel.advantage, "standard_error": duel.standard_error},
+        **tuned.report(),
         "evaluations": table,
     }
     new, proposed = everything.take(range(samples.n_samples, everything.n_samples)), optimum["evaluations"] + table
     if settings.problem.is_offline:  # nothing but a prediction recommends a design: the better spec's
         new, proposed = (found.evaluations, table) if promoted else (evaluations, optimum["evaluations"])
     come_to = {"best_sample": optimum["best_sample"], **outcome(samples, new, proposed, sign)}
-    searched = _searched(workspace, final, goal, asked.seed)
+    searched = _searched(workspace, final, goal, asked.fixed_seed)
     told = report_of_trust(final, come_to, proposed, r2=r2, searched=searched, problem=settings.problem)
     failed += _failed_trust(workspace, told)
     recommendation = {
@@ -220,25 +196,6 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
         TUNING: to_json(tuning),
         RECOMMENDATION: to_json(recommendation),
     }
-
-
-def _spec(champion: Surrogate, params: Mapping[str, Any]) -> Surrogate:
-    """Of a design that was tried: of the champion's kind with its other fields, else with defaults."""
-    own = {name: value for name, value in params.items() if name != "kind"}
-    return replace(champion if params["kind"] == champion.kind else SURROGATES[params["kind"]](), **own)
-
-
-def _table(trials: Sequence[Trial], names: Sequence[str]) -> list[dict[str, Any]]:
-    """A row a trial, of all names: None of a field that its kind has not."""
-    return [
-        {
-            "number": t.number,
-            **{name: t.params.get(name) for name in names},
-            "nlpd": None if t.status == "failed" else t.value,
-            "reason": t.reason,
-        }
-        for t in trials
-    ]
 
 
 BODIES: dict[str, Callable[[Workspace, str, Progress], StageFiles]] = {

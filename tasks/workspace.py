@@ -107,10 +107,11 @@ class Workspace:
         return self.home / JOURNALS / f"{stage}-{key}.jsonl"
 
     def finish(self, stage: str, key: str) -> None:
-        """Notes under which key the stage's files were written, and drops the journal it no longer needs."""
+        """Notes under which key the stage's files were written, and drops the journals it no longer needs."""
         if self.out == self.root:
             write_file(self.root / ".surrogate" / "keys" / stage, key.encode())
-        self.journal(stage, key).unlink(missing_ok=True)
+        for journal in (self.journal(stage, key), self.journal(stage, f"{key}.trials")):
+            journal.unlink(missing_ok=True)
 
     def last_key(self, stage: str) -> str | None:
         """The key that the stage's files were last written under here."""

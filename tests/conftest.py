@@ -14,7 +14,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from surrogate_core.execution import usable_cpus
 
-pytest_plugins = ["workspace_fixture", "dask_cluster"]
+pytest_plugins = ["workspace_fixture", "dask_cluster", "servers"]
 
 TOGETHER = [
     ("docs",),

@@ -7,14 +7,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from benchmarks import networks, offline, trust
+from benchmarks import networks, offline, trust, tuned, tuning
 from benchmarks.best_where import draw
 from benchmarks.peers import PEERS
 from benchmarks.rows import journal, row
 from benchmarks.surrogates import _wanted, _words
 from benchmarks.verdicts import DENSE, LIKELY, Required
+from surrogate_core.problems.library import PROBLEMS
 
 FIT = Required("fit", 5, "ours", "botorch", "fit", n=200, no_worse=DENSE)
 
@@ -147,6 +149,66 @@ def test_the_verdict_on_designs_from_data_alone(default: float, plain: float, he
     told = {"mean": plain, "cautious": 0.3, "default": default, "stays": False}
     rows = [{**told, "held": i < held} for i in range(20)]
     assert offline.verdict(rows).endswith(verdict)
+
+
+@pytest.mark.parametrize(
+    ("better", "which"),
+    [
+        ((0.3, 0.2, 0.4), "win"),
+        ((0.3, -0.2, 0.0), "tie"),  # seeds differ by more than the observations of each
+        ((-0.3, -0.2, -0.4), "loss"),
+        ((0.3, 0.2, None), "loss"),  # an observation that was ruled out
+        ((0.0, 0.0, 0.0), "tie"),
+    ],
+    ids=str,
+)
+def test_tuning_wins_or_loses_by_more_than_noise(better: tuple[float | None, ...], which: str) -> None:
+    rows = [{"better": one, "error": 0.05, "is_default": one == 0.0} for one in better]
+    assert tuned.of_problem(rows)[0] == which
+
+
+@pytest.mark.parametrize(
+    ("n_wins", "n_losses", "verdicts"), [(6, 0, ["yes", "yes"]), (5, 0, ["yes", "NO"]), (9, 1, ["NO", "yes"])]
+)
+def test_tuning_must_lose_nowhere_and_win_on_most(n_wins: int, n_losses: int, verdicts: list[str]) -> None:
+    better = [0.3] * n_wins + [-0.3] * n_losses + [0.0] * (len(tuned.CASES) - n_wins - n_losses)
+    rows = {
+        name: [{"better": one, "error": 0.05, "is_default": one == 0.0}]
+        for name, one in zip(tuned.CASES, better, strict=True)
+    }
+    assert [line.split()[-1] for line in tuned.verdict(rows).splitlines()[-2:]] == verdicts
+
+
+def test_problems_of_tuning_are_those_of_their_sources() -> None:
+    """Values by hand, of the middle of each space; the g-function there is the product of a / (1 + a), that is 0."""
+    middle = {name: case.f(np.array([case.bounds]).mean(axis=2))[0] for name, case in tuned.CASES.items()}
+    assert middle["currin"] == pytest.approx((1 - np.exp(-1)) * 1868.5 / 159.5)
+    assert middle["curved"] == pytest.approx(4 * 0.5**2 + 1)
+    assert middle["genz_step"] == pytest.approx(np.exp(7.5))
+    assert middle["sobol_g"] == 0
+    assert middle["robot_arm"] == pytest.approx(0)  # the second link goes back along the first, and so on
+    assert middle["welch"] == 0
+    assert middle["spill"] == pytest.approx(
+        10 / np.sqrt(0.07 * 40.1) * np.exp(-1 / (0.28 * 40.1))
+        + 10 / np.sqrt(0.07 * 9.9475) * np.exp(-(0.505**2) / (0.28 * 9.9475))
+    )
+    assert not {name for name in tuned.CASES if name in PROBLEMS}
+
+
+def test_the_plain_ways_of_tuning_do_what_ours_do() -> None:
+    one, other = ({"a": {"b": 0.1 + 0.2, "c": [1, None]}}, {"a": {"c": [1, None], "b": 0.3}})
+    assert tuning.plain_signature(one) == tuning.plain_signature(other)
+    assert tuning.plain_key(one) != tuning.plain_key(other)
+    for merge in (tuning.plain_merge, tuning.copied_once):
+        assert merge(one, {"a": {"b": 2}, "d": 3}) == {"a": {"b": 2, "c": [1, None]}, "d": 3}
+    assert one == {"a": {"b": 0.1 + 0.2, "c": [1, None]}}
+
+
+@pytest.mark.parametrize(("plain", "reached"), [(0.5, True), (0.1, False)])
+def test_a_time_is_compared_with_the_plain_ways(plain: float, reached: bool) -> None:
+    what, against, figures, told = tuning.compared("adds", "a commit each", 5, plain, 0.1, n=100)
+    assert (what, against, told) == ("adds", "a commit each: 5x", reached)
+    assert figures.endswith(f"({1e3 * plain / 100:g} ms against 1 ms each)")
 
 
 @pytest.mark.slow

@@ -523,7 +523,7 @@ def test_the_runs_of_a_store_that_was_named_are_looked_at(
 
 @pytest.mark.slow
 def test_real_runs_of_processes_that_are_gone_are_told(project: Path) -> None:
-    from tasks.tracking import _end_killed_runs, open_store
+    from tasks.tracking.store import end_killed_runs, open_store
 
     client, experiment = open_store(project)
     now = f"{os.getpid()}:{psutil.Process().create_time():.0f}"
@@ -534,7 +534,7 @@ def test_real_runs_of_processes_that_are_gone_are_told(project: Path) -> None:
     whole, gone = look("mlflow", project)
     assert whole.verdict == "ok"
     assert gone.text == "runs left RUNNING by processes of this machine that are gone: 1"
-    _end_killed_runs(client, experiment)  # as the next run does
+    end_killed_runs(client, experiment)  # as the next run does
     assert verdicts("mlflow", project) == ["ok"]
 
 

@@ -193,9 +193,14 @@ REPORTS: dict[str, dict[str, Any]] = {
         "challenger_is_better": False,
         "advantage": {"mean_log_density": 0.05, "standard_error": 0.1},
         "n_duplicates": 1,
+        "duplicate_ratio": 0.25,
+        "degenerate_ratio": 1 / 3,
+        "warnings": ["33% of the trials taught nothing"],
+        "importance": {"kernel": 0.75},
         "trials": [
-            {"number": 0, "kernel": "matern52", "nlpd": -1.0, "reason": ""},
-            {"number": 1, "kernel": "rbf", "nlpd": None, "reason": "ValueError: no"},
+            {"number": 0, "kernel": "matern52", "nlpd": -1.0, "status": "ok", "reason": ""},
+            {"number": 1, "kernel": "rbf", "nlpd": None, "status": "failed", "reason": "ValueError: no"},
+            {"number": 2, "kernel": "matern32", "nlpd": -0.5, "status": "ok", "reason": ""},
         ],
         "evaluations": [evaluation(1, 1.3)],
     },
@@ -292,7 +297,7 @@ def test_the_whole_page_fetches_nothing_and_tells_everything(workspace: Workspac
     assert parsed.foreign == []
     assert "script" not in parsed.elements
     assert sorted(parsed.ids) == sorted([*STAGES, "recommendation", "settings", "timings"])
-    assert parsed.elements.count("img") == 17
+    assert parsed.elements.count("img") == 20
     for picture in (address for address in parsed.addresses if address.startswith("data:")):
         drawn = base64.b64decode(picture.partition("base64,")[2]).decode()
         assert [link for link in re.findall(r'href="([^"]*)"', drawn) if not link.startswith(("#", "data:"))] == []
@@ -410,7 +415,7 @@ def test_a_picture_that_cannot_be_drawn_is_told_in_its_place(workspace: Workspac
     (workspace.root / "box.py").write_text("def draw(designs): raise OSError('no font <i>')")
     parsed = Parsed(page(workspace))
     assert "This picture could not be drawn: OSError: no font <i>" in parsed.words
-    assert parsed.elements.count("img") == 16
+    assert parsed.elements.count("img") == 19
 
 
 def test_many_points_are_drawn_as_pixels(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -557,7 +562,7 @@ def test_a_place_that_cannot_be_written_is_told(workspace: Workspace) -> None:
 
 @pytest.mark.slow
 def test_the_page_needs_neither_scheduler_nor_tracker() -> None:
-    code = "import sys, flows.page; print(sorted({'mlflow', 'prefect', 'dvc', 'optuna'} & set(sys.modules)))"
+    code = "import sys, flows.page; print(sorted({'mlflow', 'prefect', 'dvc'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

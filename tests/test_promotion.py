@@ -2,13 +2,14 @@
 
 import difflib
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
-from flows.promotion import promote, with_surrogate
+from flows.promotion import history, promote, with_surrogate
 from surrogate_core import GPSurrogate
-from tasks.errors import StageFailed
+from tasks.errors import BadInput, StageFailed
 from tasks.settings import load_settings
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
@@ -36,13 +37,22 @@ def test_a_field_that_was_left_at_its_default_is_added_where_it_matters(tmp_path
     assert load_settings(tmp_path / "params.yaml").fit.spec == challenger
 
 
+def tuning(challenger: GPSurrogate, better: bool = True) -> dict[str, Any]:
+    """What of a tuning a promotion reads."""
+    return {
+        "challenger_is_better": better,
+        "champion": {"surrogate": GPSurrogate().to_config()},
+        "challenger": {"surrogate": challenger.to_config()},
+        "advantage": {"mean_log_density": 0.5, "standard_error": 0.25},
+    }
+
+
 @pytest.mark.parametrize("better", [True, False])
 def test_the_alias_and_the_file_change_only_for_a_better_challenger(better: bool, tmp_path: Path) -> None:
     challenger = GPSurrogate(kernel="rbf")
     reports = tmp_path / "data" / "reports"
     reports.mkdir(parents=True)
-    told = {"challenger_is_better": better, "challenger": {"surrogate": challenger.to_config()}}
-    (reports / "tuning.json").write_bytes(orjson.dumps(told))
+    (reports / "tuning.json").write_bytes(orjson.dumps(tuning(challenger, better)))
     (tmp_path / "params.yaml").write_text(PARAMS.read_text())
     moved: list[str] = []
 
@@ -54,13 +64,39 @@ def test_the_alias_and_the_file_change_only_for_a_better_challenger(better: bool
     assert (load_settings(tmp_path / "params.yaml").fit.spec == challenger) == better
     assert moved == (["3"] if better else [])
     assert ("@champion is version 3" in line) == better
+    assert [entry["version"] for entry in history(tmp_path)] == moved
+
+
+def test_the_history_tells_of_every_champion_in_turn(tmp_path: Path) -> None:
+    (tmp_path / "data" / "reports").mkdir(parents=True)
+    (tmp_path / "params.yaml").write_text(PARAMS.read_text())
+    for version, kernel in (("1", "rbf"), ("2", "matern32")):
+        told = tuning(GPSurrogate(kernel=kernel))  # type: ignore[arg-type]
+        (tmp_path / "data" / "reports" / "tuning.json").write_bytes(orjson.dumps(told))
+        line = promote(tmp_path, lambda version=version: version)
+    assert "data/champions.json tells of 2 promotions" in line
+    assert [(entry["champion"]["kernel"], entry["version"]) for entry in history(tmp_path)] == [
+        ("rbf", "1"),
+        ("matern32", "2"),
+    ]
+    assert history(tmp_path)[1]["advantage"] == {"mean_log_density": 0.5, "standard_error": 0.25}
+
+
+@pytest.mark.parametrize("damaged", ["[", "{}"])
+def test_a_damaged_history_stops_a_promotion_before_anything_is_done(damaged: str, tmp_path: Path) -> None:
+    (tmp_path / "data" / "reports").mkdir(parents=True)
+    (tmp_path / "params.yaml").write_text(PARAMS.read_text())
+    (tmp_path / "data" / "reports" / "tuning.json").write_bytes(orjson.dumps(tuning(GPSurrogate(kernel="rbf"))))
+    (tmp_path / "data" / "champions.json").write_text(damaged)
+    with pytest.raises(BadInput, match=r"champions\.json: expected a list of promotions, got"):
+        promote(tmp_path, lambda: pytest.fail("the alias was moved"))
+    assert (tmp_path / "params.yaml").read_text() == PARAMS.read_text()
 
 
 def test_an_alias_that_cannot_be_moved_leaves_the_file(tmp_path: Path) -> None:
     reports = tmp_path / "data" / "reports"
     reports.mkdir(parents=True)
-    told = {"challenger_is_better": True, "challenger": {"surrogate": GPSurrogate(kernel="rbf").to_config()}}
-    (reports / "tuning.json").write_bytes(orjson.dumps(told))
+    (reports / "tuning.json").write_bytes(orjson.dumps(tuning(GPSurrogate(kernel="rbf"))))
     (tmp_path / "params.yaml").write_text(PARAMS.read_text())
 
     def move() -> str:

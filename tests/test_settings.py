@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -170,8 +171,27 @@ MISTAKES = [
     ("fit.surrogate.n_starts=2.0", "fit.surrogate.n_starts: expected an integer, got 2.0"),
     ("gates.min_r2=high", "gates.min_r2: expected a number, got 'high'"),
     ("tune.space=[kernel]", "tune.space: expected a mapping, got ['kernel']"),
-    (f"{GRID}.kernel=rbf", f"{GRID}.kernel: expected a list, got 'rbf'"),
-    (f"{GRID}.kernel=null", f"{GRID}.kernel: expected a list, got nothing"),
+    (f"{GRID}.kernel=rbf", f"{GRID}.kernel: expected a list, or a range such as {{type: int, ...}}, got 'rbf'"),
+    (f"{GRID}.kernel=null", f"{GRID}.kernel: expected a list, or a range such as {{type: int, ...}}, got nothing"),
+    (f"{GRID}.n_starts={{type: integer, low: 1}}", f"{GRID}.n_starts.type: expected one of fixed, grid, float, int"),
+    (f"{GRID}.n_starts={{type: int, low: 0, high: 8}}", f"{GRID}.n_starts: expected an integer >= 1, got 0"),
+    (f"{GRID}.n_starts={{type: int, low: 9, high: 8}}", f"{GRID}.n_starts.low: expected at most high = 8, got 9"),
+    ("tune.sampler=tp", "tune.sampler: expected one of tpe, gp, cmaes, qmc, random, grid, got 'tp'"),
+    ("tune.sampler={n_ei_candidates: 3}", "tune.sampler.kind: expected a name, got nothing"),
+    ("tune.sampler={kind: tpe, sigma0: 3}", "tune.sampler.sigma0: expected some of "),
+    (
+        "tune.pruner=half",
+        "tune.pruner: expected one of none, median, successive_halving, hyperband, wilcoxon, got 'half'",
+    ),
+    ("tune={pruner: median, asynchronous: true}", "tune.pruner: expected none with asynchronous, got median"),
+    ("tune.strategy=all", "tune.strategy: expected 'optuna', 'grid' or 'random', got 'all'"),
+    (
+        "tune.storage=study.db",
+        "tune.storage: expected the URL of a database such as sqlite:///study.db, got 'study.db'",
+    ),
+    ("tune.storage={url: 'sqlite:///x', nam: a}", "tune.storage.nam: unknown key; did you mean name?"),
+    ("tune.direction=maximize", "tune.direction: expected minimize but for an objective of your own, got maximize"),
+    ("tune.steps=3", "tune.steps: expected 1 but for an objective of your own, got 3"),
     ("execution.n_workers=2.5", "execution.n_workers: expected an integer, got 2.5"),
     # A value out of its range
     ("problem.timeout=.nan", "problem.timeout: expected a finite number, got nan"),
@@ -344,30 +364,69 @@ def test_a_file_that_cannot_be_read_is_told_by_its_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("space", "grids"),
+    ("space", "designs"),
     [
-        ("{kernel: [rbf], n_starts: [2, 4]}", [{"kind": ["gaussian_process"], "kernel": ["rbf"], "n_starts": [2, 4]}]),
         (
-            "{random_forest: {max_depth: [4]}, neural_network: {}}",
-            [{"kind": ["random_forest"], "max_depth": [4]}, {"kind": ["neural_network"]}],
+            "{kernel: [rbf], n_starts: [2, 4]}",
+            [{"kind": "gaussian_process", "kernel": "rbf", "n_starts": n} for n in (2, 4)],
         ),
         (
-            "{random_forest: null}",
-            [{"kind": ["random_forest"], **{k: list(v) for k, v in SURROGATES["random_forest"].searched.items()}}],
+            "{random_forest: {max_depth: [4]}, neural_network: {}}",
+            [{"kind": "random_forest", "max_depth": 4}, {"kind": "neural_network"}],
+        ),
+        (
+            "{gaussian_process: {n_starts: {type: int, low: 2, high: 4, step: 2}, prior: {type: fixed, value: flat}}}",
+            [{"kind": "gaussian_process", "n_starts": n, "prior": "flat"} for n in (2, 4)],
         ),
     ],
 )
-def test_a_tuned_space_is_of_the_champions_kind_or_of_several(space: str, grids: list[dict[str, Any]]) -> None:
-    assert load_settings(PARAMS, [f"tune.space={space}"]).tune_grids == grids
+def test_a_tuned_space_is_of_the_champions_kind_or_of_several(space: str, designs: list[dict[str, Any]]) -> None:
+    assert list(load_settings(PARAMS, [f"tune.space={space}"]).tune_space.expand()) == designs
 
 
 def test_without_a_space_all_kinds_are_tuned_each_by_its_own_fields() -> None:
-    grids = load_settings(PARAMS, ["tune.space=null"]).tune_grids
+    designs = list(load_settings(PARAMS, ["tune.space=null"]).tune_space.expand())
     kinds = [kind for kind in SURROGATES if kind != "auto"]
-    assert [grid["kind"] for grid in grids] == [[kind] for kind in kinds]
-    for kind, grid in zip(kinds, grids, strict=True):
-        assert set(grid) == {"kind", *SURROGATES[kind].searched}
-        assert len(grid) > 1
+    assert list(dict.fromkeys(design["kind"] for design in designs)) == kinds
+    for kind in kinds:
+        of_kind = [design for design in designs if design["kind"] == kind]
+        assert all(set(design) == {"kind", *SURROGATES[kind].searched} for design in of_kind)
+        assert len(of_kind) == math.prod(len(values) for values in SURROGATES[kind].searched.values())
+    one = list(load_settings(PARAMS, ["tune.space={random_forest: null}"]).tune_space.expand())
+    assert one == [design for design in designs if design["kind"] == "random_forest"]
+
+
+def test_the_champion_is_tried_first_where_the_space_has_it() -> None:
+    settings = load_settings(PARAMS)
+    own = settings.tune.own_design(settings.fit.spec)
+    assert own == {
+        "kind": "gaussian_process",
+        **{name: getattr(settings.fit.spec, name) for name in list(own or {})[1:]},
+    }
+    for space in ("{random_forest: null}", "{gaussian_process: {n_starts: [3]}}"):
+        other = load_settings(PARAMS, [f"tune.space={space}"])
+        assert other.tune.own_design(other.fit.spec) is None
+
+
+def test_the_environment_gives_the_seed_of_tuning_where_the_file_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SURROGATE_RANDOM_SEED", "7")
+    assert load_settings(PARAMS).tune.seed == 0
+    assert load_settings(PARAMS, ["tune.seed=null"]).tune.seed == 7
+    monkeypatch.setenv("SURROGATE_RANDOM_SEED", "x")
+    with pytest.raises(BadInput, match=r"^SURROGATE_RANDOM_SEED: expected an integer from 0 to 2147483647, got 'x'"):
+        load_settings(PARAMS, ["tune.seed=null"])
+
+
+def test_a_trial_run_is_short_and_its_settings_are_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = load_settings(PARAMS)
+    monkeypatch.setenv("SURROGATE_FAST", "1")
+    short = load_settings(PARAMS)
+    assert (short.collect.n_samples, short.validate.folds, short.optimize.rounds) == (16, 3, 2)
+    assert (short.tune.n_trials, short.tune.evaluations, short.validate.learning_curve) == (4, 2, False)
+    assert short.digest != whole.digest
+    assert load_settings(PARAMS, ["tune.n_trials=2"]).tune.n_trials == 2
+    monkeypatch.setenv("SURROGATE_FAST", "0")
+    assert load_settings(PARAMS) == whole
 
 
 words = st.text(st.characters(categories=["L", "N", "P"]), max_size=5)

@@ -7,13 +7,64 @@ Notation: theta: (S, d + 2), as in `likelihood`; m = n (n - 1) / 2 pairs; D2: (d
 Source: Rasmussen & Williams (2006), eqs. 2.30 and 5.9.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from threading import Lock
+
 import numpy as np
+from cachetools import LRUCache
 from scipy.linalg.blas import dtrsv
 
 from surrogate_core.surrogates import lapack
 from surrogate_core.surrogates.kernels import KERNELS
 from surrogate_core.surrogates.likelihood import NUGGET, noise_of, of_repeats, solve_and_invert
 from surrogate_core.surrogates.training import Training
+
+LARGEST = 2.0**26  # bytes of distances that are kept, of one dataset
+
+
+class Distances:
+    """Squared differences of rows that are learned again and again, as by specs that are compared on the same folds."""
+
+    def __init__(self) -> None:
+        self._known: LRUCache[tuple[bytes, bytes], np.ndarray] = LRUCache(LARGEST, lambda D2: D2.nbytes)
+        self._lock = Lock()
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        """Another process computes them for itself."""
+        return Distances, ()
+
+    def of(self, rows: Training) -> np.ndarray:
+        """(d, m)."""
+        key = rows.F.tobytes(), rows.group.tobytes()
+        with self._lock:
+            known = self._known.get(key)
+        if known is None:
+            known = _squared_differences(rows)
+            if known.nbytes <= LARGEST:
+                with self._lock:
+                    self._known[key] = known
+        return known
+
+
+_shared: ContextVar[Distances | None] = ContextVar("distances", default=None)
+
+
+@contextmanager
+def shared(distances: Distances | None) -> Iterator[None]:
+    """Within it, fits take the distances that are known already."""
+    token = _shared.set(distances)
+    try:
+        yield
+    finally:
+        _shared.reset(token)
+
+
+def _squared_differences(rows: Training) -> np.ndarray:
+    i, j = np.tril_indices(len(rows.F), -1)
+    differences = (rows.F[i] - rows.F[j]).T ** 2
+    return np.stack([differences[rows.group == one].sum(axis=0) for one in range(rows.U.shape[1])])
 
 
 class FewRows:
@@ -25,11 +76,11 @@ class FewRows:
 
     def __init__(self, kernel: str, rows: Training):
         self.pair, self.rows = KERNELS[kernel][0], rows
-        n, d = rows.U.shape
+        n = len(rows.U)
         self.i, self.j = np.tril_indices(n, -1)
         self.below, self.above = self.i * n + self.j, self.j * n + self.i
-        differences = (rows.F[self.i] - rows.F[self.j]).T ** 2
-        self.D2 = np.stack([differences[rows.group == one].sum(axis=0) for one in range(d)])
+        known = _shared.get()
+        self.D2 = _squared_differences(rows) if known is None else known.of(rows)
 
     def log_likelihoods(self, theta: np.ndarray) -> np.ndarray:
         """(S,); -inf where K is not positive definite."""

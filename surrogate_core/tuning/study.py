@@ -1,49 +1,173 @@
-"""A search over finite grids of designs by Optuna's TPE sampler: in synchronous batches, never one design twice.
+"""Studies: the search of a space of designs, none tried twice and none lost, for thousands of trials.
 
-Proposals depend on the seed and on the values told, never on who evaluated when; so a study that was killed is replayed
-from its journal, which answers what had ended without evaluating it again.
+Proposals come in synchronous batches. They depend on the seed and on the values told, in the order they were proposed,
+never on who evaluated when; so a seed fixes the study, and one that was killed goes on from its journal.
 """
 
-import itertools
+from __future__ import annotations
+
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
-import optuna
-import orjson
-from optuna.samplers import TPESampler
-from optuna.trial import TrialState
-
+from surrogate_core.execution import ExecutorSpec
 from surrogate_core.journal import Journal
+from surrogate_core.tuning.engine import Run
+from surrogate_core.tuning.guard import DuplicateGuard
+from surrogate_core.tuning.samplers import Pruner, Sampler, silent
+from surrogate_core.tuning.space import TuningSpace
+from surrogate_core.tuning.storage import Joined, Storage, reached
+from surrogate_core.tuning.trials import Trial
+from surrogate_core.tuning.watch import Progress
 
-Grid = Mapping[str, Sequence[Any]]
-GRID = "grid"  # the name of the choice among several, as Optuna knows it
-MAX_REPEATS = 20  # proposals already tried before an untried design is drawn in their place
+Objective = Callable[..., Any]
+Strategy = Literal["optuna", "grid", "random"]
+Direction = Literal["minimize", "maximize"]
+Stopped = Literal["done", "exhausted", "patience", "time_budget", "smoke"]
+SMOKE, LONG = 3, 50
+"""Trials that run first where nobody says how many, if there are as many as LONG to come."""
+SEED = "SURROGATE_RANDOM_SEED"
+
+
+def default_seed() -> int:
+    """What SURROGATE_RANDOM_SEED says, or 0.
+
+    Raises:
+        ValueError: it says no integer >= 0.
+    """
+    given = os.environ.get(SEED, "0")
+    if not given.isdecimal() or int(given) >= 2**31:
+        raise ValueError(f"{SEED}: expected an integer from 0 to 2147483647, got {given!r}")
+    return int(given)
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One design and what came of it; the value is NaN where it failed."""
+class StudySpec:
+    """How a space is searched.
 
-    number: int
-    params: Mapping[str, Any]
-    value: float
-    status: Literal["ok", "failed"]
-    reason: str = ""
+    Args:
+        n_trials: distinct designs to try; fewer where there are fewer.
+        strategy: by a sampler, or every design of a finite space in turn, or at random.
+        sampler: what proposes.
+        pruner: what breaks off trials whose first steps are no good.
+        batch: trials that are proposed before any of them is told; by default as many as a sampler can do with in a
+            space of its kind. Results depend on it, and not on how many workers there are.
+        asynchronous: propose as soon as a worker is free: nobody waits, and a seed no longer fixes the study.
+        seed: of all proposals; by default what SURROGATE_RANDOM_SEED says, or 0.
+        direction: which values are best.
+        n_steps: of a trial, such as folds: the objective is called for each, and the value is their mean.
+        time_budget: seconds after which no batch is begun; a study that it cuts short is not reproducible.
+        patience: trials without a better value after which the study ends.
+        smoke: trials that run first; if all of them fail, nothing else is tried. By default 3 before long studies.
+        precision: decimals by which designs differ; by default 10, and more where a logarithmic range begins lower.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    n_trials: int = 100
+    strategy: Strategy = "optuna"
+    sampler: Sampler = field(default_factory=Sampler)
+    pruner: Pruner = field(default_factory=Pruner)
+    batch: int | None = None
+    asynchronous: bool = False
+    seed: int | None = None
+    direction: Direction = "minimize"
+    n_steps: int = 1
+    time_budget: float | None = None
+    patience: int | None = None
+    smoke: int | None = None
+    precision: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("n_trials", 0), ("batch", 1), ("n_steps", 1), ("patience", 1), ("smoke", 0), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < least):
+                raise ValueError(f"{name}: expected an integer >= {least}, got {value!r}")
+        if self.time_budget is not None and not 0 < self.time_budget < math.inf:
+            raise ValueError(f"time_budget: expected a number of seconds > 0, got {self.time_budget!r}")
+        if self.strategy not in ("optuna", "grid", "random"):
+            raise ValueError(f"strategy: expected one of optuna, grid, random, got {self.strategy!r}")
+        if self.direction not in ("minimize", "maximize"):
+            raise ValueError(f"direction: expected minimize or maximize, got {self.direction!r}")
+        if self.pruner.kind != "none" and self.n_steps < 2:
+            raise ValueError(f"pruner: expected none, as trials have one step, got {self.pruner.kind}")
+        if self.pruner.kind != "none" and self.asynchronous:
+            raise ValueError(f"pruner: expected none with asynchronous, got {self.pruner.kind}")
+
+    @property
+    def proposed_by(self) -> Sampler:
+        return self.sampler if self.strategy == "optuna" else Sampler(self.strategy)
+
+    @property
+    def fixed_seed(self) -> int:
+        """The seed, wherever it comes from.
+
+        Raises:
+            ValueError: the variable of the environment holds none.
+        """
+        return default_seed() if self.seed is None else self.seed
+
+    @property
+    def n_smoke(self) -> int:
+        return self.smoke if self.smoke is not None else SMOKE * (self.n_trials >= LONG)
+
+    @property
+    def sign(self) -> float:
+        return 1.0 if self.direction == "minimize" else -1.0
+
+    def batch_in(self, space: TuningSpace) -> int:
+        """Trials of a batch."""
+        return self.batch or space.estimate.workers[1]
+
+    def precision_in(self, space: TuningSpace) -> int:
+        """Decimals by which designs differ."""
+        return space.precision if self.precision is None else self.precision
+
+    def identity(self, space: TuningSpace, first: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What a study that goes on must have in common with the one before; it may have more trials, or fewer."""
+        return {
+            "space": space.key,
+            "sampler": [self.proposed_by.kind, dict(self.proposed_by.options)],
+            "pruner": [self.pruner.kind, dict(self.pruner.options)],
+            "batch": None if self.asynchronous else self.batch_in(space),
+            "seed": self.fixed_seed,
+            "direction": self.direction,
+            "n_steps": self.n_steps,
+            "precision": self.precision_in(space),
+            "first": [dict(params) for params in first],
+        }
 
 
 @dataclass(frozen=True)
-class Study:
-    """All trials in the order they were told, and how often the sampler proposed one that had been tried."""
+class StudyResult:
+    """What a study came to.
+
+    Attributes:
+        trials: in the order they were told.
+        n_duplicates: proposals that had been tried; they were answered with what became of them.
+        stopped: why it ended: all trials are done, no design was left, or what cut it short.
+        reproducible: whether the seed fixes it.
+        warnings: what was told while it ran.
+        direction: which values are best.
+        duplicate_ratio: share of the proposals that had been tried.
+        degenerate_ratio: share of the trials that failed or had a value seen before.
+    """
 
     trials: tuple[Trial, ...]
     n_duplicates: int
+    stopped: Stopped = "done"
+    reproducible: bool = True
+    warnings: tuple[str, ...] = ()
+    direction: Direction = "minimize"
+    duplicate_ratio: float = 0.0
+    degenerate_ratio: float = 0.0
 
     @property
     def best(self) -> Trial:
-        """The trial of the least value.
+        """The trial of the best value, the first of equals.
 
         Raises:
             ValueError: every trial failed.
@@ -52,131 +176,75 @@ class Study:
         if not ok:
             got = self.trials[0].reason if self.trials else "no trials"
             raise ValueError(f"expected at least one trial to succeed, got {got}")
-        return min(ok, key=lambda trial: trial.value)
+        return (min if self.direction == "minimize" else max)(ok, key=lambda trial: trial.value)
 
 
 def search(
-    objective: Callable[[Mapping[str, Any]], float],
-    space: Grid | Sequence[Grid],
+    objective: Objective,
+    space: TuningSpace | Mapping[str, Any],
+    spec: StudySpec | None = None,
     *,
-    n_trials: int,
-    batch: int,
-    seed: int,
-    first: Mapping[str, Any] | None = None,
     journal: Journal | None = None,
-    on_trial: Callable[[Trial, int], None] | None = None,
-) -> Study:
-    """Minimizes an objective over a grid, or over several that share no design.
+    executor: ExecutorSpec | None = None,
+    guard: DuplicateGuard | None = None,
+    storage: Storage | None = None,
+    timeout: float | None = None,
+    first: Sequence[Mapping[str, Any]] = (),
+    on_trial: Callable[[Trial, Progress], None] | None = None,
+    on_warning: Callable[[str], None] | None = None,
+) -> StudyResult:
+    """Searches a space for the design of the best value.
 
     Args:
-        objective: a design's value; a ValueError it raises is a failed trial.
-        space: name to the values it may take; or several such, whose names may differ.
-        n_trials: distinct designs to try; fewer where the grids have fewer.
-        batch: designs proposed before any of them is told.
-        seed: fixes every proposal.
-        first: a design of a grid to try before all others.
-        journal: remembers each trial when it starts and when it ends.
-        on_trial: called with each trial as it is told, and how many there will be.
+        objective: called with a design, and where trials have steps with the number of one, from 0; returns a finite
+            number. What it raises is a failed trial.
+        space: of the designs, or its spec.
+        spec: how it is searched.
+        journal: remembers each trial when it starts and when it ends; a study that finds one goes on with it.
+        executor: where the objective is called; by default here. No result depends on it, unless `asynchronous`.
+        guard: what other processes have claimed, which are not tried here.
+        storage: where the study is kept in place of a journal, for others to join, on this machine or another; there
+            are `n_trials` of all together. What others try is claimed there, unless there is a guard.
+        timeout: seconds after which a call is stopped, and its trial has failed; by executors that can stop one.
+        first: designs to try before all others.
+        on_trial: called with each trial as it is told, and how the study is getting on.
+        on_warning: called with a line where something seems wrong with the study.
+
+    Raises:
+        ValueError: a value is not as it should be, a design is none of the space, or the journal is of another study.
+        StorageUnreachable: the database does not answer.
     """
-    if batch < 1:
-        raise ValueError(f"batch: expected an integer >= 1, got {batch!r}")
-    grids = [space] if isinstance(space, Mapping) else list(space)
-    untried = _untried(grids, seed)
-    n_trials = min(n_trials, len(untried))
-    opening = [places for places in untried if first is not None and _key(_at(grids, places)) == _key(first)]
-    if first is not None and not opening:
-        raise ValueError(f"first: expected a design of the grid, got {first!r}")
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        sampler = TPESampler(seed=seed, multivariate=True, constant_liar=True, n_startup_trials=max(5, n_trials // 3))
-        study = optuna.create_study(sampler=sampler)
-        for places in opening:
-            study.enqueue_trial(places)
-        tried: dict[str, Trial] = {}
-        n_duplicates = 0
-        while len(tried) < n_trials:
-            asked: list[tuple[optuna.Trial, dict[str, Any]]] = []
-            for _ in range(min(batch, n_trials - len(tried))):
-                for _repeat in range(MAX_REPEATS):
-                    trial, params = _ask(study, grids)
-                    known = tried.get(_key(params))
-                    if known is None and all(params != other for _, other in asked):
-                        break
-                    n_duplicates += 1
-                    _tell(study, trial, known)
-                else:
-                    taken = {*tried, *(_key(other) for _, other in asked)}
-                    study.enqueue_trial(next(places for places in untried if _key(_at(grids, places)) not in taken))
-                    trial, params = _ask(study, grids)
-                asked.append((trial, params))
-            for trial, params in asked:
-                ended = _evaluate(objective, params, len(tried), journal)
-                tried[_key(params)] = ended
-                _tell(study, trial, ended)
-                if on_trial is not None:
-                    on_trial(ended, n_trials)
-    finally:
-        optuna.logging.set_verbosity(verbosity)
-    return Study(tuple(tried.values()), n_duplicates)
-
-
-def _evaluate(
-    objective: Callable[[Mapping[str, Any]], float], params: dict[str, Any], number: int, journal: Journal | None
-) -> Trial:
-    key = f"trial/{_key(params)}"
-    if journal is not None and key in journal:
-        record = journal[key]
-    else:
-        if journal is not None:
-            journal.start(key)
-        try:
-            value = float(objective(params))
-            reason = "" if math.isfinite(value) else f"not a finite number: {value}"
-        except ValueError as error:  # a design that the data rules out, such as a logarithm of negative values
-            value, reason = math.nan, str(error) or repr(error)
-        record = {"value": None if reason else value, "reason": reason}
-        if journal is not None:
-            journal.end(key, record)
-    failed = record["value"] is None
-    value = math.nan if failed else record["value"]
-    return Trial(number, params, value, "failed" if failed else "ok", record["reason"])
-
-
-def _tell(study: optuna.Study, trial: optuna.Trial, ended: Trial | None) -> None:
-    if ended is None or ended.status == "failed":  # none: proposed twice within one batch
-        study.tell(trial, state=TrialState.FAIL)
-    else:
-        study.tell(trial, ended.value)
-
-
-def _ask(study: optuna.Study, grids: Sequence[Grid]) -> tuple[optuna.Trial, dict[str, Any]]:
-    """A proposal: choices go to Optuna by their place, so that any JSON value can be one."""
-    trial = study.ask()
-
-    def place(name: str, n: int) -> int:
-        return int(trial.suggest_categorical(name, range(n)))
-
-    number = place(GRID, len(grids))
-    for name, values in grids[number].items():
-        place(f"{number}.{name}", len(values))
-    return trial, _at(grids, trial.params)
-
-
-def _untried(grids: Sequence[Grid], seed: int) -> Any:
-    """Every design as places, in an order fixed by the seed."""
-    designs = [
-        {GRID: number, **dict(zip((f"{number}.{name}" for name in grid), places, strict=True))}
-        for number, grid in enumerate(grids)
-        for places in itertools.product(*(range(len(values)) for values in grid.values()))
-    ]
-    return [designs[i] for i in np.random.default_rng(seed).permutation(len(designs))]
-
-
-def _at(grids: Sequence[Grid], places: Mapping[str, int]) -> dict[str, Any]:
-    number = places[GRID]
-    return {name: values[places[f"{number}.{name}"]] for name, values in grids[number].items()}
-
-
-def _key(params: Mapping[str, Any]) -> str:
-    return orjson.dumps(params, option=orjson.OPT_SORT_KEYS).decode()
+    space = space if isinstance(space, TuningSpace) else TuningSpace(space)
+    spec, executor = spec or StudySpec(), executor or ExecutorSpec("serial")
+    if journal is not None and storage is not None:
+        raise ValueError(f"journal: expected none, as the study is kept at {storage.told}, got {journal.path}")
+    with silent(), reached(storage):
+        joined = None if storage is None else Joined(storage, spec.direction)
+        if storage is not None and guard is None:
+            guard = DuplicateGuard(storage.url, name=storage.name)
+        run = Run(
+            objective,
+            space,
+            spec,
+            journal=journal,
+            executor=executor,
+            timeout=timeout,
+            guard=guard,
+            first=first,
+            on_trial=on_trial,
+            on_warning=on_warning,
+            joined=joined,
+        )
+        run.go()
+    is_fixed = not (spec.asynchronous or run.stopped == "time_budget" or storage is not None or run.n_refused)
+    watch = run.watch
+    return StudyResult(
+        tuple(run.told),
+        run.n_duplicates,
+        run.stopped,
+        is_fixed,
+        tuple(watch.warnings),
+        spec.direction,
+        watch.duplicate_ratio,
+        watch.degenerate_ratio,
+    )

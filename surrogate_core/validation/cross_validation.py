@@ -3,15 +3,88 @@
 import jax
 import numpy as np
 
+from surrogate_core.blas import one_blas_thread
 from surrogate_core.dataset import Dataset
 from surrogate_core.execution import ExecutorSpec, map_calls
 from surrogate_core.parallel import in_threads
 from surrogate_core.performance.profiler import timed
 from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
+from surrogate_core.surrogates.few_rows import Distances, shared
 from surrogate_core.surrogates.predictive import Predictive
 from surrogate_core.validation.held_out import HeldOut
+from surrogate_core.validation.metrics import finite
 
 FOLDS = 5  # by which a surrogate is judged where nobody says how many
+
+
+class Folds:
+    """The ok rows of a dataset, shuffled into parts, each of which is predicted by a fit to the others.
+
+    Specs that are compared on the same folds are compared pair by pair. What does not depend on the spec (the parts,
+    the distances within each) is computed once for all of them.
+
+    Args:
+        dataset: at least `folds` ok rows.
+        folds: how many parts.
+        seed: of the shuffle and of the fits; the same dataset, folds and seed give the same parts for every spec.
+
+    Raises:
+        ValueError: fewer ok rows than folds.
+    """
+
+    def __init__(self, dataset: Dataset, folds: int, seed: int) -> None:
+        from sklearn.model_selection import KFold  # takes a second to import
+
+        self.rows = dataset.ok
+        if not 2 <= folds <= self.rows.n_samples:
+            raise ValueError(f"folds: expected an integer from 2 to the {self.rows.n_samples} ok rows, got {folds}")
+        splits = KFold(folds, shuffle=True, random_state=seed).split(self.rows.X)
+        self._seed, self._parts = seed, [(self.rows.take(train), held) for train, held in splits]
+        self._distances = Distances()
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def nlpd(self, spec: Surrogate, i: int) -> float:
+        """The mean negative log density of part i.
+
+        Raises:
+            ValueError: the spec cannot fit the other parts.
+        """
+        held = self._parts[i][1]
+        return finite(-np.mean(self._predictive(spec, i)[1].log_density(self.rows.y[held])))
+
+    def held_out(self, spec: Surrogate, n_workers: int | None = None, executor: ExecutorSpec | None = None) -> HeldOut:
+        """All parts; arguments as of `cross_validate`."""
+        has_gradients = self.rows.gradients is not None
+
+        def predict(i: int) -> tuple[Predictive, np.ndarray, np.ndarray | None]:
+            fitted, predictive = self._predictive(spec, i)
+            X = self.rows.X[self._parts[i][1]]
+            return predictive, fitted.extrapolation(X), fitted.gradient(X) if has_gradients else None
+
+        if executor is None:
+            told = in_threads(predict, range(len(self)), n_workers, self.rows.n_samples)
+        else:
+            told = map_calls(predict, range(len(self)), executor)
+        held_rows = [held for _, held in self._parts]
+        back = np.argsort(np.concatenate(held_rows))
+        fold = np.repeat(np.arange(len(self)), [len(held) for held in held_rows])[back]
+        predictives, extrapolation, gradients = zip(*told, strict=True)
+        return HeldOut(
+            self.rows,
+            fold,
+            tuple(zip(held_rows, predictives, strict=True)),
+            np.concatenate(extrapolation)[back],
+            np.concatenate(gradients)[back] if has_gradients else None,
+        )
+
+    def _predictive(self, spec: Surrogate, i: int) -> tuple[FittedSurrogate, Predictive]:
+        train, held = self._parts[i]
+        with one_blas_thread(), shared(self._distances):
+            fitted = spec.fit(train, jax.random.fold_in(jax.random.key(self._seed), i))
+        noise = self.rows.noise
+        return fitted, fitted.predictive(self.rows.X[held], None if noise is None else noise[held])
 
 
 @timed("cross_validate")
@@ -36,36 +109,7 @@ def cross_validate(
     Raises:
         ValueError: fewer ok rows than folds, or the spec cannot fit the data.
     """
-    from sklearn.model_selection import KFold  # takes a second to import
-
-    rows = dataset.ok
-    if not 2 <= folds <= rows.n_samples:
-        raise ValueError(f"folds: expected an integer from 2 to the {rows.n_samples} ok rows, got {folds}")
-    splits = list(KFold(folds, shuffle=True, random_state=seed).split(rows.X))
-    has_gradients = rows.gradients is not None
-
-    def predict(i: int) -> tuple[Predictive, np.ndarray, np.ndarray | None]:
-        train, held = splits[i]
-        fitted = spec.fit(rows.take(train), jax.random.fold_in(jax.random.key(seed), i))
-        X = rows.X[held]
-        predictive = fitted.predictive(X, None if rows.noise is None else rows.noise[held])
-        return predictive, fitted.extrapolation(X), fitted.gradient(X) if has_gradients else None
-
-    if executor is None:
-        told = in_threads(predict, range(folds), n_workers, rows.n_samples)
-    else:
-        told = map_calls(predict, range(folds), executor)
-    held_rows = [held for _, held in splits]
-    back = np.argsort(np.concatenate(held_rows))
-    fold = np.repeat(np.arange(folds), [len(held) for held in held_rows])[back]
-    predictives, extrapolation, gradients = zip(*told, strict=True)
-    return HeldOut(
-        rows,
-        fold,
-        tuple(zip(held_rows, predictives, strict=True)),
-        np.concatenate(extrapolation)[back],
-        np.concatenate(gradients)[back] if has_gradients else None,
-    )
+    return Folds(dataset, folds, seed).held_out(spec, n_workers, executor)
 
 
 def held_out_r2(spec: Surrogate, rows: Dataset, seed: int) -> float | None:

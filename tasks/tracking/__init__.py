@@ -4,88 +4,42 @@ All of it goes through a client and a run id, never the thread's active run, whi
 Nothing here changes a result, and a cached result is published like a fresh one.
 """
 
+import math
 import os
-import platform
-import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-import mlflow
 import orjson
 import psutil
-from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.data.numpy_dataset import from_numpy
-from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunStatus, RunTag
+from mlflow.entities import DatasetInput, InputTag, Metric, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
 
 from surrogate_core.atomic import write_file
 from surrogate_core.performance.profiler import Cost, PerformanceProfiler
-from tasks.errors import BadInput, StageFailed
+from tasks.errors import StageFailed
 from tasks.keys import DATASET, EVALUATIONS, STAGES, TUNED_EVALUATIONS
 from tasks.outputs import read_dataset
-from tasks.reports import USERS_OWN, Report
+from tasks.reports import USERS_OWN, Report, study_rows
 from tasks.tracking.registry import MODEL_NAME, publish_model
-from tasks.workspace import Workspace, anchor, git_revision
+from tasks.tracking.store import (
+    end_killed_runs,
+    first_line,
+    observing,
+    open_store,
+    process_tags,
+    safe_name,
+    settings_params,
+)
+from tasks.tracking.study import Curves, log_trials
+from tasks.workspace import Workspace
 
-EXPERIMENT = "surrogate"
 Cache = Literal["hit", "miss", "skipped by dvc"]
 Status = Literal["FINISHED", "FAILED", "KILLED"]
-
-
-class TrackingUnreachable(BadInput):
-    """MLflow's store does not answer; the message says which and what to do."""
-
-
-def tracking_uri(root: Path) -> str:
-    """`MLFLOW_TRACKING_URI`, or the SQLite file of the project."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{anchor(root) / 'mlruns' / 'mlflow.db'}"
-
-
-def open_store(root: Path) -> tuple[MlflowClient, str]:
-    """A client of the store and the id of the project's experiment; both are made if need be.
-
-    Raises:
-        TrackingUnreachable: a store was named and does not answer.
-    """
-    uri, named = tracking_uri(root), bool(os.environ.get("MLFLOW_TRACKING_URI"))
-    folder = anchor(root) / "mlruns"
-    folder.mkdir(exist_ok=True)
-    try:
-        with FileLock(folder / "store.lock"):  # processes that make one database at once break it
-            if not named:
-                _make_database(folder)
-            mlflow.set_tracking_uri(uri)  # which opens the store, and would make the database in place
-            if not named:
-                os.environ.pop("MLFLOW_TRACKING_URI", None)  # set by that, and nobody has named it
-            client = MlflowClient(uri)
-            experiment = client.get_experiment_by_name(EXPERIMENT)
-            if experiment is not None:
-                return client, experiment.experiment_id
-            local = None if named else (folder / "artifacts").as_uri()
-            kind = {"mlflow.experimentKind": "custom_model_development"}  # the pages that suit: runs, not prompts
-            return client, client.create_experiment(EXPERIMENT, artifact_location=local, tags=kind)
-    except (MlflowException, SQLAlchemyError) as error:
-        raise TrackingUnreachable(
-            f"MLFLOW_TRACKING_URI: expected a reachable MLflow store, got no use of {uri} ({_first_line(error)}); "
-            "start it, or unset the variable to use the local one"
-        ) from error
-
-
-def _make_database(folder: Path) -> None:
-    """Makes MLflow's SQLite file under another name first: a kill amid its migrations would break it."""
-    target, making = folder / "mlflow.db", folder / "making.db"
-    if target.exists():
-        return
-    for leftover in folder.glob("making.db*"):
-        leftover.unlink()
-    MlflowClient(f"sqlite:///{making}").search_experiments(max_results=1)
-    os.replace(making, target)
 
 
 class Tracker:
@@ -105,12 +59,11 @@ class Tracker:
     def start(cls, workspace: Workspace, tags: Mapping[str, str] | None = None) -> "Tracker":
         """Opens a new run with the settings as its parameters."""
         client, experiment = open_store(workspace.root)
-        _end_killed_runs(client, experiment)
+        end_killed_runs(client, experiment)
         run = client.create_run(experiment, tags={**_tags(workspace), **(tags or {})})
         tracker = cls(workspace, client, run.info.run_id)
-        params = [Param(_name(name), str(value)[:6000]) for name, value in _flat(asdict(workspace.settings)).items()]
-        with tracker._observing("settings"):
-            client.log_batch(tracker.run_id, params=params)
+        with observing("settings", tracker.trouble):
+            client.log_batch(tracker.run_id, params=settings_params(asdict(workspace.settings)))
         return tracker
 
     @classmethod
@@ -127,17 +80,10 @@ class Tracker:
         tracker.tag(process=_tags(workspace)["process"])
         return tracker
 
-    @contextmanager
-    def _observing(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except (MlflowException, OSError) as error:
-            self.trouble.append(f"{what} not published to MLflow: {_first_line(error)}")
-
     def published(self) -> set[str]:
         """The stages that the run has already."""
         tags: Mapping[str, str] = {}
-        with self._observing("skipped stages"):
+        with observing("skipped stages", self.trouble):
             tags = self.client.get_run(self.run_id).data.tags
         return {name.removeprefix("cache.") for name in tags if name.startswith("cache.")}
 
@@ -145,7 +91,7 @@ class Tracker:
         self, report: Report, key: str, cache: Cache, cost: Cost | None, profiler: PerformanceProfiler | None = None
     ) -> None:
         """Logs a stage that ran under a key: metrics, pictures, cost, profile, and whether it was cached."""
-        with self._observing(report.stage):
+        with observing(report.stage, self.trouble):
             self._publish(report, key, cache, cost)
             if profiler is not None:
                 self._log_profile(report.stage, profiler)
@@ -154,7 +100,7 @@ class Tracker:
         """As files under `profiles`, which also stay beside the pictures, and of each operation its seconds."""
         now, times = int(time.time() * 1000), profiler.get_performance_summary()["timing_summary"]
         told = {f"cost.{stage}.{name}.total_s": one["total_time"] for name, one in times.items() if name != stage}
-        self.client.log_batch(self.run_id, metrics=[Metric(_name(name), s, now, 0) for name, s in told.items()])
+        self.client.log_batch(self.run_id, metrics=[Metric(safe_name(name), s, now, 0) for name, s in told.items()])
         for ending in (".json", ".speedscope.json", ".svg"):
             path = profiles_folder(self.workspace) / f"{stage}{ending}"
             profiler.save(path)
@@ -183,7 +129,7 @@ class Tracker:
         if cost is not None:
             values |= {f"cost.{report.stage}.{name}": value for name, value in asdict(cost).items()}
         now = int(time.time() * 1000)
-        metrics = [Metric(_name(name), float(value), now, 0) for name, value in values.items()]
+        metrics = [Metric(safe_name(name), float(value), now, 0) for name, value in values.items()]
         for row in report.tables.get("rounds", ()):  # a curve a metric
             numbers = {name: value for name, value in row.items() if isinstance(value, float)}
             metrics += [Metric(f"rounds.{name}", value, now, row["round"]) for name, value in numbers.items()]
@@ -210,7 +156,7 @@ class Tracker:
             self.tag(**{"model.uri": f"models:/{made.tags['model_id']}"})
 
     def end(self, status: Status) -> None:
-        with self._observing(f"that the run {status.lower()}"):
+        with observing(f"that the run {status.lower()}", self.trouble):
             self.client.set_terminated(self.run_id, status)
 
     def promote(self) -> str:
@@ -225,7 +171,7 @@ class Tracker:
         try:
             self.client.set_registered_model_alias(MODEL_NAME, "champion", self._version)
         except MlflowException as error:
-            raise StageFailed(f"promote: MLflow could not move @champion: {_first_line(error)}") from error
+            raise StageFailed(f"promote: MLflow could not move @champion: {first_line(error)}") from error
         return self._version
 
     def tag(self, **tags: str) -> None:
@@ -237,37 +183,14 @@ class Tracker:
         tags = [InputTag("mlflow.data.context", context), InputTag("sha256", rows.digest)]
         self.client.log_inputs(self.run_id, datasets=[DatasetInput(made._to_mlflow_entity(), tags)])
 
-    def _log_trials(self, trials: list[dict[str, Any]]) -> None:
-        experiment = self.client.get_run(self.run_id).info.experiment_id
-        now = int(time.time() * 1000)
-        for trial in trials:
-            number, nlpd, reason = trial["number"], trial["nlpd"], trial["reason"]
-            tags = {"mlflow.parentRunId": self.run_id, "mlflow.runName": f"spec-{number + 1}", "reason": reason}
-            run_id = self.client.create_run(experiment, tags=tags).info.run_id
-            told = {k: v for k, v in trial.items() if k not in ("number", "nlpd", "reason") and v is not None}
-            params = [Param(name, str(value)) for name, value in told.items()]
-            metrics = [] if nlpd is None else [Metric("nlpd", nlpd, now, 0)]
-            self.client.log_batch(run_id, metrics=metrics, params=params)
-            self.client.set_terminated(run_id, "FAILED" if nlpd is None else "FINISHED")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:200]
-
-
-def _end_killed_runs(client: MlflowClient, experiment: str) -> None:
-    """Ends runs of this machine that a killed process left open."""
-    for run in client.search_runs([experiment], f"attributes.status = 'RUNNING' and tags.host = '{platform.node()}'"):
-        if not _is_alive(run.data.tags.get("process", "")):
-            client.set_terminated(run.info.run_id, "FAILED")
-
-
-def _is_alive(process: str) -> bool:
-    pid, _, created = process.partition(":")
-    try:
-        return f"{psutil.Process(int(pid)).create_time():.0f}" == created
-    except (ValueError, psutil.Error):
-        return False
+    def _log_trials(self, trials: Sequence[Mapping[str, Any]]) -> None:
+        rows = study_rows(trials, "nlpd")
+        curves = Curves(self.client, self.run_id, "nlpd", 1.0)
+        for row in rows:
+            curves.add(row["number"], row["value"], row["status"])
+        curves.send()
+        best_first = sorted(rows, key=lambda row: math.inf if row["value"] is None else row["value"])
+        log_trials(self.client, self.run_id, best_first, "nlpd", "spec")
 
 
 def pictures_folder(workspace: Workspace) -> Path:
@@ -294,22 +217,5 @@ def dvc_process() -> str | None:
 
 
 def _tags(workspace: Workspace) -> dict[str, str]:
-    return {
-        "git.revision": git_revision(workspace.root),
-        "params.digest": workspace.settings.digest,
-        "outputs": str(workspace.out),
-        "host": platform.node(),
-        "process": f"{os.getpid()}:{psutil.Process().create_time():.0f}",
-    }
-
-
-def _name(name: str) -> str:
-    """A name that MLflow takes: variables may have any."""
-    return re.sub(r"[^\w.\- :]", "_", name)
-
-
-def _flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in section.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return flat
+    tags = {"params.digest": workspace.settings.digest, "outputs": str(workspace.out)}
+    return {**process_tags(workspace.root), **tags}

@@ -1,0 +1,601 @@
+"""Tuning's parts and its whole engine against the plain way of each, and against Optuna on SQLite.
+
+    python -m benchmarks.tuning [--quick] [--fresh]
+
+A plain way is what a colleague would write at first, at documented defaults, on the same data and in the same run; the
+two take turns, and of each the least time counts. All of it takes about five minutes, `--quick` one. Finished rows are
+kept, so a run that was stopped goes on. Lines without a verdict are shown, and not required.
+
+What each survives, where that is the point of it:
+
+- a new SQLite connection and a commit each (journal_mode=DELETE, synchronous=FULL, the defaults): whatever is committed
+  is on the disk, and a power cut loses none of it.
+- `DuplicateGuard`: SQLite in WAL with synchronous=NORMAL: a killed process loses nothing, a power cut may lose the last
+  adds, and what is left is consistent. A line shows the plain way with these settings and one connection, too.
+- Optuna's SQLite storage: the defaults, as the first.
+- `Journal`: each trial is written before the next begins, and a killed process loses none; trials of half a second are
+  brought to the disk together, which a power cut may lose. Those are run again when the study goes on.
+
+Of Optuna, `study.optimize` and what follows it alone are timed, not that its tables are created; of the engine all is.
+Resuming is timed in a fresh process each, without imports: from opening the journal or the storage to the first call of
+the objective, or for Optuna to all trials in hand, as is required, and to that call.
+"""
+
+import copy
+import hashlib
+import json
+import math
+import multiprocessing
+import shutil
+import sqlite3
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import optuna
+import orjson
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import create_trial
+
+from benchmarks.rows import FOLDER, ROOT, journal, judged, options, row, sources
+from surrogate_core.journal import Journal
+from surrogate_core.tuning.guard import DuplicateGuard
+from surrogate_core.tuning.identity import param_signature, trial_key
+from surrogate_core.tuning.merge import deep_merge
+from surrogate_core.tuning.samplers import Sampler
+from surrogate_core.tuning.study import StudySpec, search
+from surrogate_core.tuning.trials import load_trials
+from tasks.machine import machine
+
+Line = tuple[str, str, str, bool | None]
+"""What, against what, the figures, and whether what is required is reached; None where nothing is."""
+Work = Callable[[Any], Any]
+SPACE: dict[str, Any] = {
+    "learning_rate": {"type": "loguniform", "low": 1e-4, "high": 0.1},
+    "dropout": {"type": "float", "low": 0.0, "high": 0.5},
+    "layers": {"type": "int", "low": 1, "high": 8},
+    "width": {"type": "int", "low": 8, "high": 512, "log": True},
+    "activation": {"type": "categorical", "values": ["silu", "tanh", "relu"]},
+}
+RANDOM = Sampler("random")
+OPTUNAS: dict[str, BaseDistribution] = {
+    "learning_rate": FloatDistribution(1e-4, 0.1, log=True),
+    "dropout": FloatDistribution(0.0, 0.5),
+    "layers": IntDistribution(1, 8),
+    "width": IntDistribution(8, 512, log=True),
+    "activation": CategoricalDistribution(["silu", "tanh", "relu"]),
+}
+
+
+def least(repeats: int, prepare: Callable[[int], Any] = lambda i: i, **works: Work) -> dict[str, float]:
+    """The least seconds of each work, which take turns; all are given what was prepared for the turn."""
+    took = dict.fromkeys(works, math.inf)
+    for i in range(repeats):
+        prepared = prepare(i)
+        for name, work in works.items():
+            began = time.perf_counter()
+            work(prepared)
+            took[name] = min(took[name], time.perf_counter() - began)
+    return took
+
+
+def compared(
+    what: str, way: str, required: float | None, plain: float, ours: float, n: int = 1, extra: str = ""
+) -> Line:
+    """The line of two times of n things each."""
+    against = way if required is None else f"{way}: {required:g}x"
+    told = f"{plain / ours:.1f}x ({shown(plain / n)} against {shown(ours / n)}{' each' * (n > 1)}{extra})"
+    return what, against, told, None if required is None else plain >= required * ours
+
+
+def shown(s: float) -> str:
+    for size, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
+        if s >= size:
+            return f"{s / size:.3g} {unit}"
+    return f"{s * 1e9:.3g} ns"
+
+
+def folder() -> TemporaryDirectory[str]:
+    """On the disk that the workspace is on: a temporary one may be memory, where nothing has to be synced."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    return TemporaryDirectory(dir=FOLDER)
+
+
+# Names of trials
+
+
+_lock, _known = threading.Lock(), dict[str, str]()
+
+
+def plain_key(params: Mapping[str, Any]) -> str:
+    text = json.dumps(params, sort_keys=True, separators=(",", ":"))
+    with _lock:
+        if text not in _known:
+            _known[text] = hashlib.sha256(text.encode()).hexdigest()
+        return _known[text]
+
+
+def plain_signature(params: Mapping[str, Any], digits: int = 10) -> str:
+    text = json.dumps(rounded(params, digits), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def rounded(value: Any, digits: int) -> Any:
+    if isinstance(value, float):
+        return round(value, digits)
+    if isinstance(value, dict):
+        return {key: rounded(item, digits) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(item, digits) for item in value]
+    return value
+
+
+def designs(n: int, seed: int, batch_size: int | None = 32) -> list[dict[str, Any]]:
+    """Small nested designs, such as a search of surrogates proposes, none twice."""
+    rng = np.random.default_rng(seed)
+    return [
+        {
+            "kind": "neural_network",
+            "hidden_layers": rng.integers(8, 512, 3).tolist(),
+            "activation": ("silu", "tanh")[i % 2],
+            "optimizer": {"learning_rate": rng.uniform(1e-4, 0.1), "n_epochs": 100 * (i % 7), "nesterov": True},
+            "regularization": {"weight_decay": rng.uniform(), "dropout": rng.uniform(0, 0.5)},
+            "batch_size": batch_size,
+        }
+        for i in range(n)
+    ]
+
+
+def names(quick: bool) -> Iterator[Line]:
+    n, repeats, way = 1000, 5 if quick else 20, "json + sha256 + locked dict"
+    by: dict[str, Work] = {"plain": _of_each(plain_key), "ours": _of_each(trial_key)}
+    took = least(repeats, lambda i: designs(n, i), **by)
+    yield compared(f"trial_key of {n:,} nested dicts never seen", way, 5, took["plain"], took["ours"], n)
+    took = least(repeats, lambda i: designs(n, i, batch_size=None), **by)
+    yield compared("the same with one value None", way, None, took["plain"], took["ours"], n)
+    way, by = "rounding + json + sha256", {"plain": _of_each(plain_signature), "ours": _of_each(param_signature)}
+    by["ours"](designs(6000, 1000))  # so that what is remembered is full, and trimmed now and then
+    took = least(repeats, lambda i: designs(n, 2000 + i), **by)
+    yield compared(f"param_signature of {n:,}, cold", way, 2, took["plain"], took["ours"], n)
+    took = least(repeats, lambda i: designs(n, 2000 + i, batch_size=None), **by)
+    yield compared("the same with one value None", way, None, took["plain"], took["ours"], n)
+    again = designs(n, 999)
+    by["ours"](again)
+    took = least(repeats, lambda _: again, **by)
+    yield compared(f"param_signature of {n:,}, warm", way, 5, took["plain"], took["ours"], n)
+
+
+def _of_each(function: Callable[[Any], Any]) -> Work:
+    def work(items: Iterable[Any]) -> None:
+        for item in items:
+            function(item)
+
+    return work
+
+
+# The guard
+
+
+ADD, SEEN = "INSERT OR IGNORE INTO tried VALUES (?)", "SELECT 1 FROM tried WHERE signature = ?"
+
+
+def plain_store(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as store, store:
+        store.execute("CREATE TABLE tried (signature TEXT PRIMARY KEY)")
+
+
+def plain_add(path: Path, signature: str) -> None:
+    with closing(sqlite3.connect(path)) as store, store:
+        store.execute(ADD, (signature,))
+
+
+def plain_seen(path: Path, signature: str) -> bool:
+    with closing(sqlite3.connect(path)) as store:
+        return store.execute(SEEN, (signature,)).fetchone() is not None
+
+
+def plain_batch(path: Path, signatures: Sequence[str]) -> None:
+    with closing(sqlite3.connect(path)) as store, store:
+        for signature in signatures:
+            store.execute(ADD, (signature,))
+
+
+def one_connection(path: Path, signatures: Sequence[str]) -> None:
+    """What single adds cost who knows that connections and syncs do: as durable as the guard's."""
+    with closing(sqlite3.connect(path)) as store:
+        store.execute("PRAGMA journal_mode=WAL")
+        store.execute("PRAGMA synchronous=NORMAL")
+        for signature in signatures:
+            with store:
+                store.execute(ADD, (signature,))
+
+
+def made_up(n: int, seed: int) -> list[str]:
+    """Signatures."""
+    drawn = np.random.default_rng(seed).bytes(16 * n)
+    return [drawn[i : i + 16].hex() for i in range(0, 16 * n, 16)]
+
+
+def adding(quick: bool) -> Iterator[Line]:
+    n, many, repeats = 1000, 100_000, 2 if quick else 7
+    few, all_of_them = made_up(n, 0), made_up(many, 1)
+    with folder() as within:
+
+        def new(_: int) -> tuple[Path, DuplicateGuard]:
+            place = Path(within, f"{time.monotonic_ns()}")
+            place.mkdir()
+            for name in ("plain", "one"):
+                plain_store(place / name)
+            DuplicateGuard(place / "another").close()
+            return place, DuplicateGuard(place / "guard")
+
+        def opened_and_closed(place: Path) -> None:
+            with DuplicateGuard(place / "another") as guard:
+                _of_each(guard.add)(few)
+
+        single = least(
+            repeats,
+            new,
+            plain=lambda new: _of_each(partial(plain_add, new[0] / "plain"))(few),
+            one=lambda new: one_connection(new[0] / "one", few),
+            ours=lambda new: _of_each(new[1].add)(few),
+            opened=lambda new: opened_and_closed(new[0]),
+        )
+        batch = least(
+            repeats,
+            new,
+            plain=lambda new: plain_batch(new[0] / "plain", all_of_them),
+            ours=lambda new: new[1].add_batch(all_of_them),
+        )
+    way = "new connection, commit each"
+    yield compared(f"guard: {n:,} single adds", way, 50, single["plain"], single["ours"], n)
+    yield compared("the same with opening and closing", way, None, single["plain"], single["opened"], n)
+    way = "one connection, WAL, NORMAL"
+    yield compared("the same with opening and closing", way, None, single["one"], single["opened"], n)
+    way = "execute in a loop, one commit"
+    yield compared(f"guard: batch of {many:,} adds", way, 2, batch["plain"], batch["ours"], many)
+    each, of_batch = single["plain"] / n, batch["ours"] / many
+    yield compared("the same, an add", "single adds by the plain way", 300, each, of_batch)
+
+
+def looking_up(quick: bool) -> Iterator[Line]:
+    n, many, repeats = 1000, 100_000, 3 if quick else 15
+    there, others = made_up(many, 1), made_up(n, 0)
+    asked = [*there[: n // 2], *others[n // 2 :]]
+    with folder() as within:
+        theirs, ours = Path(within, "plain"), Path(within, "guard")
+        plain_store(theirs)
+        plain_batch(theirs, there)
+        with DuplicateGuard(ours) as guard:
+            guard.add_batch(there)
+        took = least(
+            repeats,
+            lambda _: DuplicateGuard(ours),
+            plain=lambda _: _of_each(partial(plain_seen, theirs))(asked),
+            first=lambda guard: _of_each(guard.seen)(asked),
+            again=lambda guard: _of_each(guard.seen)(asked),
+            at_once=lambda guard: guard.seen_batch(asked),
+        )
+    what, way = f"guard: {n:,} lookups, half there,", "new connection each"
+    yield compared(f"{what} first", way, 20, took["plain"], took["first"], n)
+    yield compared(f"{what} again", way, 20, took["plain"], took["again"], n)
+    yield compared(f"{what} at once", way, None, took["plain"], took["at_once"], n)
+
+
+# Trials that are there
+
+
+def plain_load(folder: Path) -> list[Any]:
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("trial_*.json"))]
+
+
+def loading(quick: bool) -> Iterator[Line]:
+    n, repeats = (500, 3) if quick else (5000, 7)
+    with folder() as within:
+        path, files = Path(within, "study.jsonl"), Path(within, "files")
+        files.mkdir()
+        run(path, n)
+        trials = load_trials(path)
+        for i, trial in enumerate(trials.values()):
+            (files / f"trial_{i:05d}.json").write_text(json.dumps(trial.to_record()))
+        assert [trial.params for trial in load_trials(files).values()] == [trial.params for trial in trials.values()]
+        took = least(
+            repeats,
+            plain=lambda _: plain_load(files),
+            journal=lambda _: load_trials(path),
+            as_trials=lambda _: list(load_trials(path).values()),
+            opened=lambda _: Journal(path).close(),
+            files=lambda _: load_trials(files),
+            one=lambda _: load_trials(files, n_threads=1),
+            two=lambda _: load_trials(files, n_threads=2),
+            lazy=lambda _: load_trials(files, lazy=True),
+            lazy_journal=lambda _: load_trials(path, lazy=True),
+        )
+        texts = [path.read_text() for path in sorted(files.glob("trial_*.json"))]
+    way, plain = "json.loads(path.read_text())", took["plain"]
+    yield compared(f"load {n:,} finished trials: journal", way, 4, plain, took["journal"])
+    yield compared("the same, each made a Trial", way, None, plain, took["as_trials"])
+    yield compared("the same, keys alone (lazy)", way, None, plain, took["lazy_journal"])
+    yield compared("the same, opened to go on", way, None, plain, took["opened"])
+    yield compared(f"load {n:,} finished trials: files, 2 threads", way, 1.5, plain, took["two"])
+    yield compared("the same, automatic choice of threads", way, 1.5, plain, took["files"])
+    yield compared("the same, one thread", way, None, plain, took["one"])
+    yield compared("the same, keys alone (lazy)", way, None, plain, took["lazy"])
+    content = [text.encode() for text in texts]
+    parsed = least(
+        repeats,
+        plain=lambda _: [json.loads(one) for one in texts],
+        ours=lambda _: [orjson.loads(one) for one in content],
+    )
+    yield compared(f"parse {n:,} trials", "json", 2, parsed["plain"], parsed["ours"], n)
+
+
+# Merging
+
+
+def plain_merge(base: dict[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    merged = copy.deepcopy(base)
+    for key, value in override.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = plain_merge(merged[key], value)
+        else:
+            merged[key] = copy.deepcopy(value)
+    return merged
+
+
+def copied_once(base: dict[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    """The same by who knows that every level is copied at every level above it."""
+
+    def take(merged: dict[str, Any], override: Mapping[str, Any]) -> None:
+        for key, value in override.items():
+            if isinstance(value, dict) and isinstance(merged.get(key), dict):
+                take(merged[key], value)
+            else:
+                merged[key] = copy.deepcopy(value)
+
+    merged = copy.deepcopy(base)
+    take(merged, override)
+    return merged
+
+
+def nested(levels: int, keys: Iterable[str], value: float) -> dict[str, Any]:
+    """So many levels, each of these keys and of one more for the level below."""
+    below = {"below": nested(levels - 1, keys, value)} if levels > 1 else {}
+    return {**{key: [value, value] if key.endswith("7") else value for key in keys}, **below}
+
+
+def merging(quick: bool) -> Iterator[Line]:
+    base = nested(10, [f"key{i}" for i in range(99)], 1.0)
+    override = nested(10, [f"key{i}" for i in range(50, 149)], 2.0)
+    assert deep_merge(base, override) == plain_merge(base, override) == copied_once(base, override)
+    took = least(
+        20 if quick else 100,
+        plain=lambda _: plain_merge(base, override),
+        once=lambda _: copied_once(base, override),
+        ours=lambda _: deep_merge(base, override),
+    )
+    yield compared("deep_merge, 10 levels x 100 keys", "copy.deepcopy at each level", 5, took["plain"], took["ours"])
+    yield compared("the same", "copy.deepcopy once", 5, took["once"], took["ours"])
+
+
+# The engine
+
+
+def first_value(params: Mapping[str, Any]) -> float:
+    return float(params["learning_rate"])
+
+
+def suggested(trial: optuna.Trial) -> float:
+    value = trial.suggest_float("learning_rate", 1e-4, 0.1, log=True)
+    trial.suggest_float("dropout", 0.0, 0.5)
+    trial.suggest_int("layers", 1, 8)
+    trial.suggest_int("width", 8, 512, log=True)
+    trial.suggest_categorical("activation", ["silu", "tanh", "relu"])
+    return value
+
+
+def run(path: Path | None, n: int, sampler: Sampler = RANDOM, guarded: bool = False) -> None:
+    """A study of the engine: without a path in memory."""
+    spec = StudySpec(n_trials=n, sampler=sampler)
+    if path is None:
+        search(first_value, SPACE, spec)
+        return
+    with Journal(path) as journal:
+        if guarded:
+            with DuplicateGuard(path.with_suffix(".guard")) as guard:
+                search(first_value, SPACE, spec, journal=journal, guard=guard)
+        else:
+            search(first_value, SPACE, spec, journal=journal)
+
+
+def optunas(path: Path | None, sampler: BaseSampler) -> optuna.Study:
+    storage = None if path is None else f"sqlite:///{path}"
+    return optuna.create_study(study_name="peer", storage=storage, sampler=sampler)
+
+
+def engine(quick: bool) -> Iterator[Line]:
+    n, few, repeats = (200, 50, 1) if quick else (2000, 300, 2)
+    n_memory, tpe = 2000, Sampler("tpe")
+    same_tpe = partial(tpe.make, 0, 0, 8, False)  # Optuna's class with the options that the engine gives it
+    with folder() as within:
+
+        def new(i: int, sampler: Callable[[], Any] = lambda: RandomSampler(0)) -> tuple[Path, optuna.Study]:
+            place = Path(within, f"{time.monotonic_ns()}")
+            return place, optunas(place.with_suffix(".db"), sampler())
+
+        def theirs(prepared: tuple[Path, optuna.Study], n_trials: int = n) -> None:
+            prepared[1].optimize(suggested, n_trials=n_trials)
+
+        took = least(
+            repeats,
+            new,
+            plain=theirs,
+            ours=lambda prepared: run(prepared[0].with_suffix(".jsonl"), n),
+            guarded=lambda prepared: run(prepared[0].with_suffix(".guarded.jsonl"), n, guarded=True),
+        )
+        by_tpe = least(
+            1,
+            lambda i: new(i, same_tpe),
+            plain=partial(theirs, n_trials=few),
+            ours=lambda prepared: run(prepared[0].with_suffix(".jsonl"), few, tpe),
+        )
+    memory = least(
+        repeats + 1,
+        lambda _: optunas(None, RandomSampler(0)),
+        plain=lambda study: study.optimize(suggested, n_trials=n_memory),
+        ours=lambda _: run(None, n_memory),
+    )
+    way = "Optuna on SQLite"
+    yield compared(f"overhead of {n:,} empty trials, random", way, 5, took["plain"], took["ours"], n)
+    yield compared("the same with a guard", way, 5, took["plain"], took["guarded"], n)
+    yield compared(
+        f"overhead of {few:,} empty trials, tpe", f"{way}, same tpe", None, by_tpe["plain"], by_tpe["ours"], few
+    )
+    way = "Optuna in memory"
+    yield compared(f"overhead of {n_memory:,}, random, in memory", way, None, memory["plain"], memory["ours"], n_memory)
+
+
+# Going on
+
+
+def resuming(quick: bool) -> Iterator[Line]:
+    n, repeats = (1000, 1) if quick else (10_000, 3)
+    with folder() as within:
+        path, by_tpe, theirs = (Path(within, name) for name in ("random.jsonl", "tpe.jsonl", "optuna.db"))
+        run(path, n)
+        as_if_by_tpe(path, by_tpe)
+        trials = load_trials(path).values()
+        optunas(theirs, RandomSampler(0)).add_trials(
+            [create_trial(params=dict(one.params), distributions=OPTUNAS, value=one.value) for one in trials]
+        )
+        took = dict.fromkeys(("plain", "ours", "called", "tpe", "tpe_called"), math.inf)
+        for _ in range(repeats):
+            for name, told in (
+                ("plain", alone(optuna_until_trials, theirs, n)),
+                ("ours", alone(until_a_trial, path, n, "random")),
+                ("called", alone(optuna_until_a_trial, theirs, "random")),
+                ("tpe", alone(until_a_trial, by_tpe, n, "tpe")),
+                ("tpe_called", alone(optuna_until_a_trial, theirs, "tpe")),
+            ):
+                took[name] = min(took[name], told)
+    what = f"go on with {n:,} trials, to the next"
+    yield compared(f"{what}, random", "Optuna on SQLite, to all trials", 3, took["plain"], took["ours"])
+    yield compared("the same", "Optuna on SQLite, to the next", None, took["called"], took["ours"])
+    yield compared(f"{what}, tpe", "Optuna on SQLite, to all trials", None, took["plain"], took["tpe"])
+    yield compared("the same", "Optuna on SQLite, to the next", None, took["tpe_called"], took["tpe"])
+
+
+def as_if_by_tpe(path: Path, to: Path) -> None:
+    """The journal of a study with other proposals, which would have taken hours."""
+    with Journal(path) as kept, Journal(to) as made:
+        for key, record in kept.ended.items():
+            made.end(key, {**record, "sampler": ["tpe", {}]} if key == "study" else record, math.inf)
+
+
+def alone(function: Callable[..., float], *arguments: Any) -> float:
+    """What a function returns that is called in a new process."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def until_a_trial(path: Path, n: int, sampler: str) -> float:
+    """Seconds from opening a journal of n trials to the first call of the objective."""
+    called: list[float] = []
+
+    def objective(params: Mapping[str, Any]) -> float:
+        called.append(time.perf_counter())
+        return 0.0
+
+    copied = _copied(path)
+    search(first_value, SPACE, StudySpec(n_trials=1, sampler=Sampler(sampler)))  # type: ignore[arg-type]  # imports
+    began = time.perf_counter()
+    with Journal(copied) as journal:
+        spec = StudySpec(n_trials=n + 8, sampler=Sampler(sampler))  # type: ignore[arg-type]
+        search(objective, SPACE, spec, journal=journal)
+    assert len(called) == 8
+    return called[0] - began
+
+
+def optuna_until_trials(path: Path, n: int) -> float:
+    """Seconds from opening Optuna's storage to all of its n trials."""
+    study, began = _opened(path)
+    assert len(study.get_trials()) == n
+    return time.perf_counter() - began
+
+
+def optuna_until_a_trial(path: Path, sampler: str) -> float:
+    """The same to the first call of the objective."""
+    called: list[float] = []
+
+    def objective(trial: optuna.Trial) -> float:
+        suggested(trial)
+        called.append(time.perf_counter())
+        return 0.0
+
+    study, began = _opened(path)
+    if sampler == "tpe":
+        study.sampler = Sampler("tpe").make(0, 0, 8, False)
+    study.optimize(objective, n_trials=1)
+    return called[0] - began
+
+
+def _opened(path: Path) -> tuple[optuna.Study, float]:
+    quiet()
+    copied = _copied(path)
+    optuna.create_study(storage="sqlite:///:memory:")  # imports
+    began = time.perf_counter()
+    return optuna.load_study(study_name="peer", storage=f"sqlite:///{copied}", sampler=RandomSampler(0)), began
+
+
+def _copied(path: Path) -> Path:
+    """What is opened is written, too."""
+    copied = path.with_suffix(f".{time.monotonic_ns()}")
+    shutil.copy(path, copied)
+    return copied
+
+
+def quiet() -> None:
+    """Optuna's line a trial would cost it time."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", ExperimentalWarning)
+
+
+PARTS: dict[str, Callable[[bool], Iterator[Line]]] = {
+    "names": names,
+    "adding": adding,
+    "looking_up": looking_up,
+    "loading": loading,
+    "merging": merging,
+    "engine": engine,
+    "resuming": resuming,
+}
+
+
+def main(arguments: Sequence[str] = ()) -> None:
+    """Prints a row each."""
+    asked = options("benchmarks.tuning", arguments, PARTS)
+    versions = f"Optuna {optuna.__version__}, SQLite {sqlite3.sqlite_version}, orjson {orjson.__version__}"
+    about = (sources(ROOT / "surrogate_core", ROOT / "benchmarks"), machine(), versions, asked.quick)
+    quiet()
+    print(versions)
+    print(f"{'what':48s} {'against: at least':40s} reached")
+    with journal("tuning", about, asked.fresh) as done:
+        for name in asked.parts:
+            told = row(done, name, lambda: {"lines": [list(line) for line in PARTS[name](asked.quick)]})  # noqa: B023
+            for what, against, figures, reached in told["lines"]:
+                print(judged(f"{what:48s} {against:40s} {figures}", reached), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

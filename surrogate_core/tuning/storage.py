@@ -1,0 +1,219 @@
+"""A study that several processes, on one machine or many, work on together: Optuna keeps its trials in a database.
+
+A trial under way is told to be alive again and again; what is no longer, is tried once more by whoever comes first.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import optuna
+from optuna.exceptions import DuplicatedStudyError, StorageInternalError
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    IntegrityError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
+
+from surrogate_core.tuning.records import TRIES
+from surrogate_core.tuning.trials import Trial
+
+ATTEMPTS = 6  # to make a database's tables
+BUSY_SECONDS = 100  # that one waits for others who write a SQLite file
+_PARAMS, _REASON, _DUPLICATE, _KILLED = "params", "reason", "duplicate", f"its process was killed {TRIES} times"
+_ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+class StorageUnreachable(ValueError):
+    """A database does not answer."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where a study is kept that others may join.
+
+    Args:
+        url: of a database as SQLAlchemy has them, such as sqlite:///study.db or
+            postgresql+psycopg://user@host/database; its tables are made if need be.
+        name: of the study in it; whoever gives the same one joins it.
+        heartbeat: seconds between two signs of life of a trial.
+        grace: seconds without one, after which its process counts as killed.
+
+    Raises:
+        ValueError: a value is not as it should be.
+    """
+
+    url: str = field(repr=False)  # which may hold a password
+    name: str = "surrogate"
+    heartbeat: int = 10
+    grace: int = 60
+
+    def __post_init__(self) -> None:
+        try:
+            make_url(self.url).get_dialect()
+        except (ArgumentError, NoSuchModuleError) as error:
+            raise ValueError(
+                f"storage: expected the URL of a database such as sqlite:///study.db, got {self.url!r}"
+            ) from error
+        for name in ("heartbeat", "grace"):
+            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
+                raise ValueError(f"storage.{name}: expected an integer >= 1, got {getattr(self, name)!r}")
+        if not self.name:
+            raise ValueError("storage.name: expected a name, got none")
+
+    @property
+    def told(self) -> str:
+        """The URL without a password."""
+        return make_url(self.url).render_as_string(hide_password=True)
+
+    def open(self, direction: Literal["minimize", "maximize"]) -> tuple[optuna.Study, RDBStorage]:
+        """The study, made if it is not there, and its storage.
+
+        Raises:
+            StorageUnreachable: the database does not answer.
+            ValueError: the study is there, with another direction.
+        """
+        with reached(self):
+            kept = self._connected()
+            try:
+                study = optuna.create_study(storage=kept, study_name=self.name, direction=direction)
+            except DuplicatedStudyError:
+                study = optuna.load_study(storage=kept, study_name=self.name)
+        if study.direction.name.lower() != direction:
+            raise ValueError(
+                f"direction: expected {study.direction.name.lower()}, as the study {self.name} has, got {direction}"
+            )
+        return study, kept
+
+    def _connected(self) -> RDBStorage:
+        timeout = {"timeout": BUSY_SECONDS} if make_url(self.url).get_backend_name() == "sqlite" else {}
+        for attempt in range(ATTEMPTS):
+            try:
+                return RDBStorage(
+                    self.url,
+                    engine_kwargs={"connect_args": timeout, "pool_pre_ping": True},
+                    heartbeat_interval=self.heartbeat,
+                    grace_period=self.grace,
+                    heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=TRIES - 1),
+                )
+            except (IntegrityError, ProgrammingError, OperationalError) as error:
+                # Those who make the tables of one database at once get in each other's way.
+                if attempt == ATTEMPTS - 1 or not re.search("exists|unique", str(error), re.IGNORECASE):
+                    raise
+                time.sleep(0.1 * 2**attempt)
+        raise AssertionError
+
+
+@contextmanager
+def reached(storage: Storage | None) -> Iterator[None]:
+    """Raises StorageUnreachable where the database fails."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError, ImportError) as error:
+        if storage is None:
+            raise
+        cause = error.__cause__ or error
+        line = str(getattr(cause, "orig", None) or cause).strip().partition("\n")[0][:200]
+        raise StorageUnreachable(
+            f"storage: expected a database that answers, got none at {storage.told}: {line}"
+        ) from error
+
+
+class Joined:
+    """A study in a database: what others have told it, and that one's own trials are alive.
+
+    Args:
+        storage: where it is.
+        direction: of the study.
+
+    Attributes:
+        study: Optuna's.
+
+    Raises:
+        StorageUnreachable, ValueError: as `Storage.open`.
+    """
+
+    def __init__(self, storage: Storage, direction: Literal["minimize", "maximize"]) -> None:
+        self._storage = storage
+        self.study, self._kept = storage.open(direction)
+        self._heard: set[int] = set()
+        self._alive: dict[int, int] = {}
+        self._ends = threading.Event()
+
+    def __enter__(self) -> Joined:
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._ends.set()
+        self._thread.join()
+        self._kept.remove_session()
+        self._kept.engine.dispose()
+
+    def is_retried(self, trial: optuna.Trial) -> bool:
+        """Whether a trial is one whose first process is gone."""
+        return bool(self._kept.get_trial_system_attrs(trial._trial_id).get("retry_history"))
+
+    def begin(self, trial: optuna.Trial, params: Mapping[str, Any]) -> None:
+        """A trial of one's own is under way."""
+        self._kept.record_heartbeat(trial._trial_id)
+        trial.set_user_attr(_PARAMS, params)
+        self._alive[trial.number] = trial._trial_id
+
+    def repeats(self, trial: optuna.Trial) -> None:
+        """A trial repeats another, and does not count."""
+        self._heard.add(trial.number)
+        trial.set_user_attr(_DUPLICATE, True)
+
+    def end(self, trial: optuna.Trial, reason: str) -> None:
+        """It is about to be told, and why it failed."""
+        self._alive.pop(trial.number, None)
+        self._heard.add(trial.number)
+        if reason:
+            trial.set_user_attr(_REASON, reason)
+
+    def hear(self) -> list[Trial]:
+        """Trials of others that have ended since this was last asked; those whose process is gone are queued again."""
+        fail_stale_trials(self.study)
+        ended = self.study.get_trials(deepcopy=False, states=_ENDED)
+        fresh = [one for one in ended if one.number not in self._heard]
+        self._heard.update(one.number for one in fresh)
+        return [_trial(one) for one in fresh if _counts(one)]
+
+    def _beat(self) -> None:
+        while not self._ends.wait(self._storage.heartbeat):
+            try:
+                for trial_id in list(self._alive.values()):
+                    self._kept.record_heartbeat(trial_id)
+            except (SQLAlchemyError, StorageInternalError):  # of which the study's own next call tells
+                continue
+
+
+def _counts(ended: FrozenTrial) -> bool:
+    """Whether it is neither a duplicate nor one that is tried again."""
+    if _DUPLICATE in ended.user_attrs or _PARAMS not in ended.user_attrs:
+        return False
+    is_killed = ended.state == TrialState.FAIL and _REASON not in ended.user_attrs
+    return not is_killed or len(ended.system_attrs.get("retry_history", ())) >= TRIES - 1
+
+
+def _trial(ended: FrozenTrial) -> Trial:
+    params = ended.user_attrs[_PARAMS]
+    if ended.state == TrialState.FAIL:
+        return Trial(ended.number, params, math.nan, "failed", ended.user_attrs.get(_REASON, _KILLED))
+    assert ended.value is not None
+    return Trial(ended.number, params, ended.value, "ok" if ended.state == TrialState.COMPLETE else "pruned")

@@ -1,0 +1,165 @@
+"""Studies in a database: several processes work on one, none tries what another has tried or is trying."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from blackboxes import wait_until
+
+from surrogate_core.execution import ExecutorSpec
+from surrogate_core.journal import Journal
+from surrogate_core.tuning.samplers import Pruner, Sampler
+from surrogate_core.tuning.storage import Storage, StorageUnreachable
+from surrogate_core.tuning.study import StudyResult, StudySpec, search
+
+SPACE: dict[str, Any] = {
+    "x": {"type": "float", "low": 0, "high": 1},
+    "kind": {"type": "branches", "branches": {"net": {"width": [8, 16, 32]}, "tree": {}}},
+}
+Url = Callable[[], str]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'study.db'}"
+    return str(request.getfixturevalue("postgresql_url"))
+
+
+@pytest.fixture
+def storage(url: str, tmp_path: Path) -> Storage:
+    return Storage(url, name=tmp_path.name, heartbeat=1, grace=2)
+
+
+def valley(params: Mapping[str, Any]) -> float:
+    return (params["x"] - 0.3) ** 2 + params.get("width", 0) / 100
+
+
+def designs(study: StudyResult) -> list[str]:
+    return [repr(sorted(trial.params.items())) for trial in study.trials]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_study_is_kept_and_goes_on(storage: Storage, asynchronous: bool) -> None:
+    spec = StudySpec(8, sampler=Sampler("tpe", {"n_startup_trials": 4}), batch=3, asynchronous=asynchronous)
+    calls: list[Any] = []
+
+    def objective(params: Mapping[str, Any]) -> float:
+        calls.append(params)
+        if params["x"] > 0.9:
+            raise ValueError("too far")
+        return valley(params)
+
+    first = search(objective, SPACE, spec, storage=storage, executor=ExecutorSpec("threads", 2))
+    assert len(first.trials) == len(calls) == 8
+    assert not first.reproducible
+    again = search(objective, SPACE, StudySpec(12, batch=3), storage=storage)
+    assert len(again.trials) == len(calls) == len(set(designs(again))) == 12
+    before = {repr(trial.params): (repr(trial.value), trial.status, trial.reason) for trial in first.trials}
+    assert before == {repr(t.params): (repr(t.value), t.status, t.reason) for t in again.trials[:8]}
+    assert again.best.value == min(trial.value for trial in again.trials if trial.status == "ok")
+
+
+def test_a_small_space_is_tried_whole_and_once(storage: Storage) -> None:
+    calls: list[int] = []
+    spec = StudySpec(100, batch=4, sampler=Sampler("random"))
+    study = search(lambda p: calls.append(p["n"]) or p["n"], {"n": list(range(20))}, spec, storage=storage)
+    assert sorted(calls) == list(range(20))
+    assert study.n_duplicates > 0
+    assert search(lambda p: 1 / 0, {"n": list(range(20))}, spec, storage=storage).best.value == 0
+
+
+def test_pruned_trials_are_kept(storage: Storage) -> None:
+    spec = StudySpec(24, pruner=Pruner("median", {"n_startup_trials": 3}), n_steps=4, batch=4)
+    study = search(lambda p, step: valley(p) + 0.01 * step, SPACE, spec, storage=storage)
+    again = search(lambda p, step: 1 / 0, SPACE, spec, storage=storage)
+    by_design = [{repr(t.params): t.status for t in one.trials} for one in (study, again)]
+    assert by_design[0] == by_design[1]
+    assert {"ok", "pruned"} == set(by_design[0].values())
+
+
+WORKER = """
+import sys, time, os
+from surrogate_core.tuning.samplers import Sampler
+from surrogate_core.tuning.storage import Storage
+from surrogate_core.tuning.study import StudySpec, search
+
+url, name, calls, seconds, n = sys.argv[1:]
+def objective(params):
+    with open(calls, "a") as file:
+        file.write(f"{os.getpid()} {params['n']}\\n")
+    time.sleep(float(seconds))
+    return params["n"]
+spec = StudySpec(int(n), sampler=Sampler("random"), asynchronous=True, seed=0)
+result = search(objective, {"n": list(range(int(n)))}, spec, storage=Storage(url, name, heartbeat=1, grace=2))
+print(len(result.trials), result.best.value)
+"""
+
+
+def joined(storage: Storage, calls: Path, seconds: float, n: int) -> subprocess.Popen[str]:
+    arguments = [storage.url, storage.name, str(calls), str(seconds), str(n)]
+    return subprocess.Popen([sys.executable, "-c", WORKER, *arguments], stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_processes_that_join_a_study_try_each_design_once(storage: Storage, tmp_path: Path) -> None:
+    workers = [joined(storage, tmp_path / "calls", 0.02, 30) for _ in range(3)]
+    said = [worker.communicate(timeout=120)[0].split() for worker in workers]
+    calls = [line.split() for line in (tmp_path / "calls").read_text().splitlines()]
+    assert sorted(int(n) for _, n in calls) == list(range(30))
+    assert len({pid for pid, _ in calls}) > 1  # they shared it
+    assert all(float(best) == 0 for _, best in said[-1:])
+
+
+@pytest.mark.slow
+def test_the_trial_of_a_killed_process_is_tried_once_more_by_another(storage: Storage, tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    killed = joined(storage, calls, 60, 6)
+    wait_until(lambda: calls.exists() and calls.read_text().count("\n") == 1)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    time.sleep(3.5)  # its trial counts as dead
+    said = joined(storage, calls, 0.01, 6).communicate(timeout=60)[0].split()
+    tried = Counter(int(line.split()[1]) for line in calls.read_text().splitlines())
+    assert sorted(tried) == list(range(6))
+    assert sorted(tried.values()) == [1, 1, 1, 1, 1, 2]  # the one in flight again
+    assert (said[0], float(said[1])) == ("6", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nonsense", "storage: expected the URL of a database such as sqlite:///study.db, got 'nonsense'"),
+        ("redis://localhost/0", "storage: expected the URL of a database such as sqlite:///study.db, got 'redis:"),
+    ],
+)
+def test_what_is_no_database_is_refused(url: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        Storage(url)
+
+
+def test_a_database_that_does_not_answer_is_one_line_without_its_password() -> None:
+    storage = Storage("postgresql+psycopg://me:secret@127.0.0.1:1/nothing")
+    with pytest.raises(StorageUnreachable, match=r"^storage: expected a database that answers, got none at") as caught:
+        search(valley, SPACE, StudySpec(2), storage=storage)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "secret" not in repr(storage)
+
+
+def test_another_direction_or_a_journal_beside_it_is_refused(tmp_path: Path) -> None:
+    storage = Storage(f"sqlite:///{tmp_path / 'study.db'}")
+    search(valley, SPACE, StudySpec(2), storage=storage)
+    with pytest.raises(ValueError, match=r"^direction: expected minimize, as the study surrogate has, got maximize"):
+        search(valley, SPACE, StudySpec(2, direction="maximize"), storage=storage)
+    with Journal(tmp_path / "j.jsonl") as journal, pytest.raises(ValueError, match=r"^journal: expected none"):
+        search(valley, SPACE, StudySpec(2), storage=storage, journal=journal)
