@@ -95,7 +95,7 @@ def activated(surroundings: Mapping[str, str]) -> dict[str, str]:
     return {**surroundings, "PATH": f"{bin_folder}:{surroundings['PATH']}"}
 
 
-@pytest.mark.parametrize(("page", "n_commands"), [("README.md", 3), ("docs/tutorial.md", 15)])
+@pytest.mark.parametrize(("page", "n_commands"), [("README.md", 3), ("docs/tutorial.md", 15), ("docs/tuning.md", 3)])
 def test_a_page_does_what_it_says(page: str, n_commands: int, activated: dict[str, str], tmp_path: Path) -> None:
     assert follow(ROOT / page, tmp_path, activated) == n_commands
 

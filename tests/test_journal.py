@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import struct
+import subprocess
+import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -135,6 +139,47 @@ def test_lines_are_json(tmp_path: Path) -> None:
     assert entries == [{"start": "a"}, {"end": "a", "record": {"value": 0.1}}]
 
 
+@given(text, st.lists(values.filter(lambda what: what is not None), min_size=1, max_size=3))
+@settings(max_examples=50)
+def test_what_is_begun_is_counted_and_what_was_said_of_it_last_is_there(key: str, said: list[Any]) -> None:
+    with file_name() as path:
+        with Journal(path) as journal:
+            assert journal.begun(key) == (0, None)
+            journal.start("another", {"x": 1})
+            for times, what in enumerate(said, 1):
+                journal.start(key, what)
+                assert bits(journal.begun(key)[1]) == bits(what)
+                assert journal.begun(key)[0] == times
+        with Journal(path) as journal:
+            assert (journal.begun(key)[0], bits(journal.begun(key)[1])) == (len(said), bits(said[-1]))
+            assert journal.in_flight == {key, "another"}
+            journal.start(key)
+            assert journal.begun(key) == (len(said) + 1, None), "of the last time nothing was said"
+            journal.end(key, {})
+            assert journal.begun(key) == (0, None)
+        with Journal(path) as journal:
+            assert journal.begun(key) == (0, None)
+            journal.start(key)
+            assert journal.begun(key) == (1, None)
+            assert key in journal, "which keeps its result until it ends again"
+
+
+def test_each_process_that_was_killed_counts(tmp_path: Path) -> None:
+    for times in range(1, 4):
+        with Journal(tmp_path / "journal.jsonl") as journal:
+            journal.start("a", {"times": times})
+            assert journal.begun("a") == (times, {"times": times})
+
+
+def test_what_is_said_comes_back_as_json_has_it(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        journal.start("a", {"layers": (1, 2), "rate": np.float64(0.5)})
+        assert journal.begun("a") == (1, {"layers": [1, 2], "rate": 0.5})
+        for falsy in (False, 0, "", [], {}):
+            journal.start("b", falsy)
+            assert bits(journal.begun("b")[1]) == bits(falsy)
+
+
 def test_a_new_journal_makes_its_folders_and_is_empty(tmp_path: Path) -> None:
     with Journal(tmp_path / "some" / "folder" / "journal.jsonl") as journal:
         assert journal.path.exists()
@@ -195,7 +240,10 @@ def test_what_json_cannot_hold_is_refused_and_leaves_no_trace(
     with Journal(tmp_path / "journal.jsonl") as journal:
         with pytest.raises(error, match=message):
             journal.end("a", record)
+        with pytest.raises(error, match=message.replace("record", "what")):
+            journal.start("a", record)
         assert "a" not in journal
+        assert journal.begun("a") == (0, None)
     assert (tmp_path / "journal.jsonl").read_bytes() == b""
 
 
@@ -232,6 +280,90 @@ def test_every_end_is_one_synced_write(tmp_path: Path, monkeypatch: pytest.Monke
         journal.start("a")
         journal.end("a", {"text": "x" * 100_000})
     assert calls == ["write", "write", "sync"]
+
+
+class Clock:
+    """The seconds of a journal, and when in them it was brought to the disk."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.synced = 100.0, list[float]()
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(os, "fsync", lambda fd: self.synced.append(self.now))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def test_results_are_brought_to_the_disk_together_within_the_seconds_given(tmp_path: Path, clock: Clock) -> None:
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        clock.synced.clear()
+        for i in range(30):
+            clock.now = 100.0 + i / 8
+            journal.end(f"{i}", {}, every=1.0)
+        assert clock.synced == [101.0, 102.0, 103.0]
+        clock.now = 200.0
+        journal.end("much later", {}, every=1.0)
+        assert clock.synced[3:] == [200.0], "at once, as it was long since"
+        clock.now = 200.5
+        journal.end("soon", {}, every=1.0)
+        assert len(clock.synced) == 4
+        journal.end("for certain", {})
+        assert clock.synced[4:] == [200.5]
+        clock.now = 200.6
+        journal.end("soon again", {}, every=1.0)
+        clock.now = 200.7
+        journal.drop("soon again")
+        assert clock.synced[5:] == [200.7]
+    assert len(clock.synced) == 6, "nothing is left to bring there"
+
+
+def test_a_start_that_follows_brings_results_to_the_disk_when_it_is_time(tmp_path: Path, clock: Clock) -> None:
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        clock.synced.clear()
+        journal.start("a")
+        clock.now = 900.0
+        journal.start("b")
+        assert not clock.synced, "there are none"
+        journal.end("a", {}, every=1.0)
+        clock.now = 900.5
+        journal.end("b", {}, every=1.0)
+        journal.start("c")
+        assert clock.synced == [900.0]
+        clock.now = 901.0
+        journal.start("d")
+        assert clock.synced == [900.0, 901.0]
+
+
+def test_what_is_not_on_the_disk_is_brought_there_at_the_end(tmp_path: Path, clock: Clock) -> None:
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        clock.synced.clear()
+        journal.end("a", {}, every=60.0)
+        assert not clock.synced
+    assert clock.synced == [100.0]
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        journal.start("b")
+    assert clock.synced == [100.0], "a start alone is not worth it"
+
+
+KILLED = """
+import os, signal, sys
+from surrogate_core.journal import Journal
+journal = Journal(sys.argv[1])
+journal.start("a", {"x": 1})
+journal.end("a", {"value": 1}, every=3600.0)
+journal.start("b", {"x": 2})
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_result_survives_a_kill_before_it_is_on_the_disk(tmp_path: Path) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "journal.jsonl"], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        assert dict(journal.ended) == {"a": {"value": 1}}
+        assert journal.begun("b") == (1, {"x": 2})
 
 
 def test_threads_may_share_a_journal(tmp_path: Path) -> None:

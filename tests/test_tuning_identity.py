@@ -172,7 +172,8 @@ APART = [
     0.1, 0.1 + 1e-17 + 2e-17, 5e-324, np.float32(0.1), [1, 2], [2, 1], [[1], 2], [12], "[1,2]",
     {"a": 1}, {"a": 1.0}, {"b": 1}, {1: 1}, {"1": 1}, {1.0: 1}, {True: 1}, {"true": 1}, {None: 1}, {"null": 1},
     {NAN: 1}, {"NaN": 1}, {"a": {"b": 1}}, {"a": 1, "b": 1}, {'a":1,"b': 1}, "\ud800", "\\ud800",
-    "é\ud800", "\\u00e9\ud800", "\ud83d\ude00", "\U0001f600", "\x00", "\\u0000", "\u2028", "a\n", "a\\n",
+    "é\ud800", "\\u00e9\ud800", "\ud83d\ude00\ud800", "\U0001f600\ud800",
+    "\ud83d\ude00", "\U0001f600", "\x00", "\\u0000", "\u2028", "a\n", "a\\n",
 ]  # fmt: skip
 
 
@@ -361,12 +362,14 @@ def test_a_precision_that_is_none_is_refused(precision: Any) -> None:
 
 def test_signatures_are_remembered_within_a_bound() -> None:
     assert (MAX_CACHED, KEPT) == (5000, 4000)
-    for i in range(2 * MAX_CACHED):
+    identity._signatures.clear()
+    for i in range(MAX_CACHED + 1):
         param_signature({"bound": i}, i % 3)
-        assert len(identity._signatures) <= MAX_CACHED
-    assert len(identity._signatures) >= KEPT
-    last = {"bound": 2 * MAX_CACHED - 1}
-    assert any(place[1] == trial_key(last) for place in identity._signatures), "the last ones stay"
+    kept = [(i % 3, trial_key({"bound": i})) for i in range(MAX_CACHED + 1)][-KEPT:]
+    assert list(identity._signatures) == kept, "the last ones, whatever their precision"
+    for i in range(2 * MAX_CACHED):
+        param_signature({"again": i})
+        assert KEPT <= len(identity._signatures) <= MAX_CACHED
 
 
 def test_what_is_remembered_is_not_rounded_again(monkeypatch: pytest.MonkeyPatch) -> None:

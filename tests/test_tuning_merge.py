@@ -107,6 +107,10 @@ def test_nesting_has_no_limit() -> None:
         values.append(merged["value"])
         merged = merged.get("below", {})
     assert values == [1, *[2] * (levels - 1), 1]
+    depth, made = 0, copied(nested(levels, 1))
+    while made := made.get("below"):
+        depth += 1
+    assert depth == levels
 
 
 def test_a_copy_shares_no_list_and_no_dict() -> None:
@@ -117,3 +121,5 @@ def test_a_copy_shares_no_list_and_no_dict() -> None:
     made["a"].append(5)
     made["c"] = "e"
     assert value == {"a": [1, {"b": (2, [3])}], "c": "d"}
+    assert copied(value["a"]) == value["a"]
+    assert copied("text") == "text"

@@ -153,6 +153,7 @@ def replaying(raw: Mapping[str, Any]) -> Callable[[str, BaseDistribution], Any]:
 @example({"x": {"type": "float", "low": 0.1, "high": 0.9, "step": 0.1, "log": True}})
 @example({"x": {"type": "float", "low": 0, "high": 1 - 0.7, "step": 0.1}})
 @example({"x": {"type": "float", "low": 0, "high": 0.7 - 0.4, "step": 0.1, "log": False}})
+@example({"x": {"type": "float", "low": 0.1, "high": 0.7 - 0.4, "step": 0.1, "log": True}})
 @example({"x": {"type": "float", "low": 0.1 + 0.2, "high": 3, "step": 0.1 + 0.2}})
 @example({"x": [1e-300, 2e-300, 1, 1.0, True]})
 def test_the_designs_are_distinct_as_many_as_estimated_and_each_comes_back_from_its_raw_values(spec: Any) -> None:
@@ -301,7 +302,7 @@ def test_expansion_of_a_continuous_space_is_refused_by_name() -> None:
 
 @given(st.integers(-(10**6), 10**6), st.integers(0, 10**4), st.integers(1, 9999), st.integers(0, 9))
 @example(1, 2, 1, 1)  # 0.1 + 2 * 0.1 is 0.30000000000000004
-@example(-7, 7, 1, 1)
+@example(-291, 97, 3, 1)  # -29.1 + 97 * 0.3 is below 0
 def test_steps_are_exact_decimals(low: int, k: int, step: int, digits: int) -> None:
     scale = Decimal(10) ** -digits
     what = {"low": float(low * scale), "high": float((low + k * step) * scale), "step": float(step * scale)}
@@ -379,6 +380,13 @@ MANY = {str(i): {"type": "int", "low": 1, "high": 1000} for i in range(200)}
             MANY,
             10**600,
             "1.00e+600 designs",
+            "very large",
+        ),
+        (MANY | {"c": {"type": "float", "low": 0, "high": 1}}, math.inf, "continuous in c", "very large"),
+        (
+            {"k": {"type": "branches", "branches": {"a": MANY, "b": {"c": {"type": "float", "low": 0, "high": 1}}}}},
+            math.inf,
+            "continuous in k=b/c",
             "very large",
         ),
         (
@@ -574,6 +582,12 @@ def test_a_design_that_is_none_of_the_space_is_refused_by_name(change: dict[str,
         TuningSpace(FINITE).raw(design)
     assert str(raised.value).startswith(message)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("value", [-0.1, -0.1 + 1e-8, 0.4, 0.35])
+def test_a_step_beyond_the_range_is_none_of_it(value: float) -> None:
+    with pytest.raises(ValueError, match=r"^x: expected a number from 0\.0 to 0\.3 in steps of 0\.1, got "):
+        of({"type": "float", "low": 0, "high": 0.35, "step": 0.1}).raw({"x": value})
 
 
 def test_who_changes_a_design_changes_no_other() -> None:

@@ -350,8 +350,9 @@ def test_a_number_of_threads_that_is_none_is_refused(folder: Path, n_threads: An
 
 
 def test_names_of_files_are_keys_and_other_files_are_let_be(tmp_path: Path) -> None:
-    for name in ("trial_007.json", "trial_10.json", "trial_9.json", "trial_a b.é.json", "trial_.json", "trial_1.json.tmp",
-                 "trial_2.txt", "my_trial_3.json", "notes.json"):  # fmt: skip
+    files = ["trial_007.json", "trial_10.json", "trial_9.json", "trial_a b.é.json"]
+    others = ["trial_.json", "trial_1.json.tmp", "trial_2.txt", "my_trial_3.json", "notes.json"]
+    for name in files + others:
         (tmp_path / name).write_text('{"params": {}, "value": 1}')
     trials = load_trials(tmp_path)
     assert list(trials) == ["9", "10", "007", "a b.é"]
@@ -366,7 +367,7 @@ DAMAGED: list[tuple[bytes, str]] = [
     (b'{"params": {}, "value": NaN}', "line 1 column"),
     (b'{"params": {}, "value": 1e999}', "infinity"),
     (b'{"params": {}} {}', "line 1 column"),
-    (b"[" * 100_000, "[Rr]ecursion"),
+    (b"[" * 100_000, "limit"),
     *((json.dumps(record).encode(), message.replace("[", r"\[")) for record, message in WRONG),
 ]
 
@@ -416,6 +417,12 @@ def test_damage_is_told_in_the_order_of_files_whatever_the_threads(tmp_path: Pat
     for n_threads in (1, 2, 5):
         lines = load_trials(folder, n_threads=n_threads).damaged
         assert [line.split(": ")[0] for line in lines] == [str(folder / f"trial_{i}.json") for i in bad]
+
+
+def test_a_file_that_is_deeply_nested_is_a_trial_too(folder: Path) -> None:
+    (folder / "trial_5.json").write_text('{"params": ' + '{"a": ' * 1000 + "1" + "}" * 1000 + "}")
+    for lazy in (False, True):
+        assert load_trials(folder, lazy=lazy)["5"].status == "failed"
 
 
 def test_a_large_file_is_read_whole(folder: Path) -> None:
@@ -609,10 +616,11 @@ def test_a_variable_that_is_not_as_it_should_be_is_named(
 
 def test_threads_may_share_what_is_remembered(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected, wrong = told(folder), []
+    monkeypatch.setenv("SURROGATE_JSON_CACHE_SIZE", "1")
 
     def work(size: int) -> None:
         for i in range(20):
-            monkeypatch.setitem(os.environ, "SURROGATE_JSON_CACHE_SIZE", str(size + i % 3))
+            os.environ["SURROGATE_JSON_CACHE_SIZE"] = str(size + i % 3)
             if told(folder, lazy=True) != expected:
                 wrong.append(size)
 

@@ -216,14 +216,14 @@ class Run:
 
     def _tell(self, trial: TrialUnderWay) -> None:
         self._proposer.tell(trial.proposal, trial.done)
-        progress = self._count(trial.done)
-        if self._on_trial is not None:
-            self._on_trial(trial.done, progress)
+        self._count(trial.done)
 
-    def _count(self, ended: Trial) -> Progress:
+    def _count(self, ended: Trial) -> None:
         self.told.append(ended)
         self.watch.n_duplicates = self._proposer.n_duplicates
-        return self.watch.told(ended)
+        progress = self.watch.told(ended)
+        if self._on_trial is not None:
+            self._on_trial(ended, progress)
 
     def _asynchronously(self, pool: Pool) -> None:
         under_way: dict[int, TrialUnderWay] = {}

@@ -53,6 +53,9 @@ def importances(space: TuningSpace, trials: Sequence[Trial], sign: float = 1.0, 
         common = tuple(name for name in raws[0] if all(name in raw for raw in raws))
         for names, n in [(common, len(raws)), *branches.most_common()]:
             if n >= FEWEST and not found.keys() >= set(names):
-                told = FanovaImportanceEvaluator(seed=seed).evaluate(study, params=list(names))
+                try:
+                    told = FanovaImportanceEvaluator(seed=seed).evaluate(study, params=list(names))
+                except RuntimeError:  # the values are all alike
+                    continue
                 found |= {name: finite(told[name]) for name in names if name not in found}
     return dict(sorted(found.items(), key=lambda item: -item[1]))

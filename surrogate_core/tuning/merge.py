@@ -28,9 +28,15 @@ def deep_merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str
 
 def copied(value: Any) -> Any:
     """A value whose lists and dicts are new, so that who changes one does not change the other."""
-    kind = type(value)
-    if kind is dict:
-        return {key: copied(item) for key, item in value.items()}
-    if kind is list or kind is tuple:
-        return kind(copied(item) for item in value)
-    return value
+    made = [value]
+    below: list[Any] = [made]
+    while below:
+        container = below.pop()
+        for key, item in container.items() if type(container) is dict else enumerate(container):
+            kind = type(item)
+            if kind is dict or kind is list:
+                container[key] = mine = item.copy()
+                below.append(mine)
+            elif kind is tuple:
+                container[key] = tuple(map(copied, item))
+    return made[0]

@@ -207,7 +207,8 @@ def search(
             are `n_trials` of all together. What others try is claimed there, unless there is a guard.
         timeout: seconds after which a call is stopped, and its trial has failed; by executors that can stop one.
         first: designs to try before all others.
-        on_trial: called with each trial as it is told, and how the study is getting on.
+        on_trial: called with each trial as it is told, those of an earlier process and of others too, and how the study
+            is getting on.
         on_warning: called with a line where something seems wrong with the study.
 
     Raises:
