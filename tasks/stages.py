@@ -19,7 +19,7 @@ from surrogate_core.surrogates.base import FittedSurrogate, Surrogate
 from surrogate_core.surrogates.files import surrogate_files
 from surrogate_core.surrogates.memory_budget import fit_within_memory
 from surrogate_core.trust import VERDICTS
-from surrogate_core.tuning.champion import Duel
+from surrogate_core.tuning.champion import duel
 from surrogate_core.validation.calibration import recalibration
 from surrogate_core.validation.cross_validation import cross_validate
 from surrogate_core.validation.held_out import HeldOut
@@ -142,7 +142,9 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
     tuned = search_specs(workspace, key, champion, dataset, progress)
     challenger = tuned.challenger
     defended, challenged = check(champion), check(challenger)
-    duel = Duel.of(defended, challenged)
+    fought = duel(
+        champion, challenger, dataset, settings.validate.folds, settings.validate.seed, settings.execution.n_threads
+    )
 
     per_round = settings.optimize.evaluations_per_round
     batches = [min(per_round, asked.evaluations - done) for done in range(0, asked.evaluations, per_round)]
@@ -155,7 +157,7 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
         found = _refine(workspace, model, dataset, batches, asked.fixed_seed, factor, evaluate, progress, goal)
     everything = dataset.append(found.evaluations)
     fits = found.fitted.asked == challenger  # its transform has not been ruled out by what was measured
-    promoted = challenger != champion and fits and duel.is_won
+    promoted = challenger != champion and fits and fought.is_won
     winner = challenger if promoted else champion
     if winner == challenger:
         final = found.fitted
@@ -170,7 +172,7 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
         "champion": {"surrogate": config(champion), "metrics": defended.metrics},
         "challenger": {"surrogate": config(challenger), "metrics": challenged.metrics},
         "challenger_is_better": promoted,
-        "advantage": {"mean_log_density": duel.advantage, "standard_error": duel.standard_error},
+        "advantage": {"mean_log_density": fought.advantage, "standard_error": fought.standard_error},
         **tuned.report(),
         "evaluations": table,
     }

@@ -11,7 +11,7 @@ from typing import Any
 from surrogate_core.dataset import Dataset
 from surrogate_core.execution import ClusterNotFound, ExecutorSpec
 from surrogate_core.surrogates.base import Surrogate
-from surrogate_core.tuning.champion import one_standard_error
+from surrogate_core.tuning.champion import complexity, one_standard_error
 from surrogate_core.tuning.guard import DuplicateGuard, PlaceNotReached
 from surrogate_core.tuning.importance import importances
 from surrogate_core.tuning.study import StudyResult, search
@@ -45,7 +45,7 @@ class Tuned:
     Attributes:
         study: all of it.
         best: the trial of the best value.
-        chosen: the cheapest that is not worse by more than a standard error.
+        chosen: the simplest that is not worse by more than a standard error.
         challenger: its spec.
         importance: of the parameters.
     """
@@ -118,14 +118,9 @@ def search_specs(workspace: Workspace, key: str, champion: Surrogate, dataset: D
     if all(trial.status == "failed" for trial in study.trials):
         raise StageFailed(f"tune.space: all {len(study.trials)} specs failed, the first with: {study.trials[0].reason}")
     rows = dataset.ok
-    chosen = one_standard_error(study.trials, lambda trial: cost(spec_of(champion, trial.params), rows))
+    chosen = one_standard_error(study.trials, lambda trial: complexity(spec_of(champion, trial.params), champion, rows))
     importance = importances(space, study.trials, seed=asked.fixed_seed)
     return Tuned(study, study.best, chosen, spec_of(champion, chosen.params), importance)
-
-
-def cost(spec: Surrogate, rows: Dataset) -> float:
-    """Seconds of a fit, as a model has them, not a clock."""
-    return spec.estimate(rows.n_samples, rows.n_dims, rows.gradients is not None).seconds
 
 
 def _where(executor: ExecutorSpec) -> ExecutorSpec:

@@ -23,7 +23,7 @@ _HOMES = {
     "importances": "surrogate_core.tuning.importance",
     "trial_executor": "surrogate_core.tuning.workers",
     "one_standard_error": "surrogate_core.tuning.champion",
-    "Duel": "surrogate_core.tuning.champion",
+    "duel": "surrogate_core.tuning.champion",
 }
 __all__ = list(_HOMES)
 __getattr__ = lazily(__name__, _HOMES)

@@ -1,5 +1,8 @@
 """Champion and challenger: which spec a search comes to, and whether it takes the champion's place.
 
+Of many specs the best on some folds is in part the luckiest there. So the challenger is the simplest of those that the
+folds cannot tell from the best, and other folds decide whether it is better than the champion.
+
 Source of the one-standard-error rule: Breiman, Friedman, Olshen & Stone (1984), Classification and Regression Trees,
 section 3.4.3; here the error is that of the difference to the best, which is less, as all are judged by the same folds.
 """
@@ -7,20 +10,26 @@ section 3.4.3; here the error is that of the difference to the best, which is le
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
+from surrogate_core.dataset import Dataset
+from surrogate_core.surrogates.base import Surrogate
 from surrogate_core.tuning.trials import Trial
-from surrogate_core.validation.held_out import HeldOut
+from surrogate_core.validation.cross_validation import cross_validate
+
+REPEATS = 3  # shuffles into folds, none of which a spec was chosen by
+MARGIN = 2.0  # standard errors by which a challenger must be better
 
 
-def one_standard_error(trials: Sequence[Trial], cost: Callable[[Trial], float]) -> Trial:
-    """The cheapest trial that is not worse than the best by more than the standard error of their difference.
+def one_standard_error(trials: Sequence[Trial], complexity: Callable[[Trial], Any]) -> Trial:
+    """The simplest trial that is not worse than the best by more than the standard error of their difference.
 
     Args:
         trials: of which values are minimized, with their folds as steps; those that failed or were pruned are left out.
-        cost: of a trial; of equally cheap ones the better counts.
+        complexity: of a trial, anything that can be sorted; of equally simple ones the better counts.
 
     Raises:
         ValueError: none has ended well.
@@ -30,21 +39,14 @@ def one_standard_error(trials: Sequence[Trial], cost: Callable[[Trial], float]) 
         raise ValueError(f"expected at least one trial to succeed, got {trials[0].reason if trials else 'no trials'}")
     best = min(ok, key=lambda trial: trial.value)
     near = [trial for trial in ok if trial.value - best.value <= _error_of_difference(trial, best)]
-    return min(near, key=lambda trial: (cost(trial), trial.value, trial.number))
+    return min(near, key=lambda trial: (complexity(trial), trial.value, trial.number))
 
 
-def _error_of_difference(trial: Trial, best: Trial) -> float:
-    """0 of a single step."""
-    if len(trial.steps) < 2:
-        return 0.0
-    return standard_error(np.array(trial.steps) - np.array(best.steps))
-
-
-def standard_error(differences: np.ndarray) -> float:
-    """Of the mean of differences, (n,) with n > 1."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        error = float(differences.std(ddof=1) / np.sqrt(len(differences)))
-    return error if np.isfinite(error) else 0.0  # values that no float can square are told apart as they are
+def complexity(spec: Surrogate, champion: Surrogate, rows: Dataset) -> tuple[float, int]:
+    """Seconds of a fit, as a model has them, not a clock; and how many fields are not the champion's."""
+    estimate = spec.estimate(rows.n_samples, rows.n_dims, rows.gradients is not None)
+    changed = [field.name for field in fields(spec) if getattr(spec, field.name) != getattr(champion, field.name, None)]
+    return estimate.seconds, len(changed)
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,42 @@ class Duel:
     advantage: float
     standard_error: float
 
-    @classmethod
-    def of(cls, champion: HeldOut, challenger: HeldOut) -> Duel:
-        """Of the same rows, held out in the same folds."""
-        differences = challenger.log_density - champion.log_density
-        return cls(float(differences.mean()), standard_error(differences))
-
     @property
     def is_won(self) -> bool:
-        """Whether the challenger is better by more than the standard error."""
-        return self.advantage > self.standard_error
+        """Whether the challenger is better, beyond doubt."""
+        return self.advantage > MARGIN * self.standard_error
+
+
+def duel(
+    champion: Surrogate, challenger: Surrogate, dataset: Dataset, folds: int, seed: int, n_workers: int | None = None
+) -> Duel:
+    """Both cross-validated on the same folds, of REPEATS shuffles other than that of the seed.
+
+    Args:
+        champion, challenger: where they are one, it is nobody's win.
+        dataset, folds, seed, n_workers: as of `cross_validate`.
+
+    Raises:
+        ValueError: one of them cannot fit the data.
+    """
+    if champion == challenger:
+        return Duel(0.0, 0.0)
+
+    def log_density(spec: Surrogate) -> np.ndarray:
+        told = [cross_validate(spec, dataset, folds, seed + 1 + i, n_workers).log_density for i in range(REPEATS)]
+        return np.asarray(np.mean(told, axis=0))
+
+    differences = log_density(challenger) - log_density(champion)
+    return Duel(float(differences.mean()), _standard_error(differences))
+
+
+def _error_of_difference(trial: Trial, best: Trial) -> float:
+    """0 of a single step."""
+    return _standard_error(np.array(trial.steps) - np.array(best.steps)) if len(trial.steps) > 1 else 0.0
+
+
+def _standard_error(differences: np.ndarray) -> float:
+    """Of the mean of differences, (n,) with n > 1."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        error = float(differences.std(ddof=1) / np.sqrt(len(differences)))
+    return error if np.isfinite(error) else np.inf
