@@ -41,7 +41,7 @@ def parse_space(spec: Any, path: str) -> Section:
 def _node(what: Any, path: str) -> Node:
     what = _held(what)
     if isinstance(what, list | tuple):
-        return _grid({"values": what}, path)
+        return _of_list(what, path)
     if not isinstance(what, Mapping):
         return Fixed(_value(what, path))
     kind = what.get("type", what)
@@ -68,26 +68,30 @@ def _fixed(given: Mapping[str, Any], path: str) -> Node:
     return Fixed(_value(given["value"], f"{path}.value"))
 
 
-def _values(given: Mapping[str, Any], path: str) -> list[Any]:
-    listed = _held(given["values"])
+def _values(listed: Any, path: str) -> list[Any]:
+    listed = _held(listed)
     if not isinstance(listed, list | tuple) or not listed:
-        raise ValueError(f"{path}.values: expected a list of at least one value, got {shown(listed)}")
-    values = [_value(value, f"{path}.values[{i}]") for i, value in enumerate(listed)]
+        raise ValueError(f"{path}: expected a list of at least one value, got {shown(listed)}")
+    values = [_value(value, f"{path}[{i}]") for i, value in enumerate(listed)]
     known: set[str] = set()
     for value in values:
         if (key := trial_key(value)) in known:
-            raise ValueError(f"{path}.values: expected distinct values, got {shown(value)} twice")
+            raise ValueError(f"{path}: expected distinct values, got {shown(value)} twice")
         known.add(key)
     return values
 
 
-def _grid(given: Mapping[str, Any], path: str) -> Node:
-    values = _values(given, path)
+def _of_list(listed: Any, path: str) -> Node:
+    values = _values(listed, path)
     return Listed(values, ordered=all(isinstance(value, int | float) and type(value) is not bool for value in values))
 
 
+def _grid(given: Mapping[str, Any], path: str) -> Node:
+    return _of_list(given["values"], f"{path}.values")
+
+
 def _categorical(given: Mapping[str, Any], path: str) -> Node:
-    return Listed(_values(given, path), ordered=False)
+    return Listed(_values(given["values"], f"{path}.values"), ordered=False)
 
 
 def _branches(given: Mapping[str, Any], path: str) -> Node:
