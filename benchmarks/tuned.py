@@ -6,9 +6,9 @@ None of the problems is in the library, or in another benchmark. Their formulas 
 Bingham, Virtual Library of Simulation Experiments (2013), which names the papers; three have noise added here, one
 has kinks and one a step. Rows are a Latin hypercube of 10 d, from 30 to 150. The default is `GPSurrogate()`. Tuning
 searches what `tune.space: null` does by 24 trials; its champion is the default, unless a challenger is better beyond
-doubt on folds that it was not chosen by. These rules were found on problems of the library, and on two that were here before. Both are fitted to all
-rows and judged by the mean negative log density (NLPD) that they give to 2,000 fresh observations, noise included;
-their root mean squared errors of these are shown.
+doubt on folds that it was not chosen by. These rules were found on problems of the library, and on two that were here
+before. Both are fitted to all rows and judged by the mean negative log density (NLPD) that they give to 2,000 fresh
+observations, noise included; their root mean squared errors of these are shown.
 
 Noise: the paired standard error of the difference, over the observations of all seeds, or between the means of seeds,
 whichever is greater: observations that one fit predicts are not independent. Tuning wins on a problem where it is

@@ -182,7 +182,8 @@ def test_tuning_must_lose_nowhere_and_win_on_most(n_wins: int, n_losses: int, ve
 def test_problems_of_tuning_are_those_of_their_sources() -> None:
     """Values by hand, of the middle of each space; the g-function there is the product of a / (1 + a), that is 0."""
     middle = {name: case.f(np.array([case.bounds]).mean(axis=2))[0] for name, case in tuned.CASES.items()}
-    assert middle["currin"] == pytest.approx((1 - np.exp(-1)) * 1868.5 / 159.5)
+    assert middle["cheng_sandu"] == pytest.approx(np.cos(1) * np.exp(0.25))
+    assert middle["ishigami"] == 0
     assert middle["curved"] == pytest.approx(4 * 0.5**2 + 1)
     assert middle["genz_step"] == pytest.approx(np.exp(7.5))
     assert middle["sobol_g"] == 0

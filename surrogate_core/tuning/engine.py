@@ -104,7 +104,7 @@ class Run:
             precision=precision,
             first=[*retried, *first],
             guard=guard,
-            own=[param_signature(params, precision) for params in self._records.claimed],
+            own=[] if guard is None else [param_signature(params, precision) for params in self._records.claimed],
             joined=joined,
         )
         self.told: list[Trial] = []

@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any
 from weakref import WeakSet
 
-from surrogate_core.tuning.changes import Changes
+from surrogate_core.tuning.removals import Removals
 
 PATIENCE = 120.0
 """Seconds for which a writer waits for others."""
@@ -124,7 +124,7 @@ class SQLiteStore:
         return rows[0][0] if rows else None
 
     def count(self) -> int:
-        return int(self._mine.look(_COUNT, (self._name,))[0][0])
+        return int(self._mine.ask(_COUNT, (self._name,))[0][0])
 
     def close(self) -> None:
         with self._connecting:
@@ -157,10 +157,6 @@ class _Connection:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._snapshot = threading.Lock()  # for who begins or ends one
-        self._asof = -1  # the changes as of which there is one; -1 where there is none
-        self._rest = -1, 0  # the changes of which the last lookup knew, and how many lookups have known of no more
-        self._timer: threading.Timer | None = None
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             if os.path.isdir(path):
@@ -181,28 +177,10 @@ class _Connection:
                 with self.transaction("IMMEDIATE"):
                     self.do(_TABLE)
             self.ask(_VALUE, ("", ""))  # is it a table like ours?
-            self.changes = self._count_changes(f"{path}-changes")
-            self._connection.create_function("surrogate_change", 0, self.changes.begin)
+            self.removals = self._count_removals(f"{path}-removals")
         except BaseException:
             self._connection.close()
             raise
-
-    def look(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """What `ask` tells, in a snapshot where that pays.
-
-        Another thread may end the snapshot at any moment; then what is asked is the set as it is at that moment.
-        """
-        if self._asof != self.changes.n_begun:
-            self._look_anew()
-        return self.ask(sql, parameters)
-
-    def change(self, sql: str, parameters: Sequence[Any]) -> int:
-        """What `do` tells of a statement that counts its change."""
-        self._end_snapshot()
-        try:
-            return self.do(sql, parameters)
-        finally:
-            self.changes.end()
 
     def ask(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         try:
@@ -220,7 +198,6 @@ class _Connection:
     @contextmanager
     def transaction(self, kind: str) -> Iterator[None]:
         """All or nothing; an immediate one waits for other writers before it has read anything, so that it may."""
-        self._end_snapshot()
         self.do(f"BEGIN {kind}")
         try:
             yield
@@ -231,48 +208,11 @@ class _Connection:
             raise
 
     def close(self) -> None:
-        with self._snapshot:
-            self._asof = -1
-            if self._timer:
-                self._timer.cancel()
-            self._connection.close()
+        self._connection.close()
 
     def __del__(self) -> None:
         if hasattr(self, "_connection"):
             self._connection.close()
-
-    def _look_anew(self) -> None:
-        """Ends a snapshot that something has changed since, and begins one once nothing has for some lookups."""
-        self._end_snapshot()
-        n = self.changes.n_ended  # read before there is a snapshot, which then has all of these
-        if n != self.changes.n_begun:
-            return
-        asof, n_lookups = self._rest
-        self._rest = n, n_lookups + 1 if asof == n else 1
-        if self._rest[1] > _IN_A_ROW and sqlite3.threadsafety == 3:  # that is, another thread may end it
-            with self._snapshot:
-                if self._timer is None:
-                    self._timer = threading.Timer(SNAPSHOT, self._time_is_up)
-                    self._timer.daemon = True
-                    self._timer.start()
-                self.do("BEGIN")
-                self._asof = n
-
-    def _end_snapshot(self) -> None:
-        if self._asof >= 0:
-            with self._snapshot:
-                self._leave()
-
-    def _time_is_up(self) -> None:
-        with self._snapshot:
-            self._timer = None
-            self._leave()
-
-    def _leave(self) -> None:
-        if self._asof >= 0:
-            self._asof = -1
-            if self._connection.in_transaction:  # which an error may have ended
-                self.do("COMMIT")
 
     def _log_ahead(self) -> None:
         """While another writes to the file, such as who makes it, SQLite refuses this without waiting: we must wait."""
@@ -290,11 +230,11 @@ class _Connection:
         if mode != "wal":
             raise ValueError(f"place: expected a file on a disk of this machine, got {self._path} (no write-ahead log)")
 
-    def _count_changes(self, path: str) -> Changes:
-        if not Changes.are_at(path):
+    def _count_removals(self, path: str) -> Removals:
+        if not Removals.are_at(path):
             with self.transaction("IMMEDIATE"):
-                Changes.begin_at(path)
-        return Changes(path)
+                Removals.begin_at(path)
+        return Removals(path)
 
 
 def _parts(signatures: Iterable[str]) -> Iterator[list[str]]:
