@@ -19,7 +19,7 @@ from surrogate_core.tuning.samplers import Sampler
 from surrogate_core.tuning.study import StudySpec, search
 from surrogate_core.tuning.trials import load_trials
 
-N_TRIALS, N_KILLS, SECONDS = 200, 20, 0.02
+N_TRIALS, N_KILLS, SECONDS = 200, 20, 0.05
 SPACE = {
     "x": {"type": "float", "low": 0, "high": 1},
     "rate": {"type": "loguniform", "low": 1e-4, "high": 1},
@@ -65,7 +65,7 @@ def test_a_study_killed_at_random_moments_is_whole_in_the_end(
     journal, calls, moments = tmp_path / "trials.jsonl", tmp_path / "calls", random.Random(sampler + executor)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "JAX_PLATFORMS": "cpu"}
     arguments = [str(journal), str(calls), sampler, executor, str(asynchronous)]
-    longest = 0.2 if executor != "processes" else 1.0  # which have to start
+    longest = 0.2 if executor != "processes" else 0.8  # which have to start
     for n_killed in range(N_KILLS + 1):
         process = subprocess.Popen(
             [sys.executable, "-c", WORKER, *arguments],

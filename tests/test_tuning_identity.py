@@ -225,7 +225,7 @@ def test_the_rest_takes_the_other_path(value: Any, monkeypatch: pytest.MonkeyPat
         (np.timedelta64(1, "s"), "params.a", "timedelta64"),
         (np.longdouble(0.1), "params.a", "longdouble"),
         (np.zeros(2, dtype="i4,f8"), "params.a", "ndarray"),
-        ([1, {"b": object()}], r"params.a\[1\].b", "object"),
+        ([1, {"b": ...}], r"params.a\[1\].b", "ellipsis"),
         (collections.OrderedDict(b=[{1}]), r"params.a.b\[0\]", "set"),
         (np.array([{1}], dtype=object), r"params.a\[0\]", "set"),
         ({b"b": 1}, "a key of params.a", "bytes"),
