@@ -18,7 +18,7 @@ from surrogate_core.atomic import write_file
 from surrogate_core.execution import STOPPING, ClusterNotFound, ExecutorSpec, WorkerNotStarted
 from surrogate_core.journal import Journal
 from surrogate_core.problems.black_box import BlackBox, call_with
-from surrogate_core.tuning.guard import DuplicateGuard, PlaceNotReached
+from surrogate_core.tuning.guard import PlaceNotReached
 from surrogate_core.tuning.identity import trial_key
 from surrogate_core.tuning.importance import importances
 from surrogate_core.tuning.space import TuningSpace
@@ -133,15 +133,14 @@ class ObjectiveStudy:
         """
         if warned := advice(self.executor.n_workers or 1, self.space):
             on_warning(warned)
-        kept_at, guard = self.tune.kept_at, self.tune.guard
+        kept_at = self.tune.kept_at
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self.tune.allow_resume:
             self.journal.unlink(missing_ok=True)
-        place = guard if guard is None or "://" in guard else str(root / guard)
         try:
             with (
                 nullcontext() if kept_at else Journal(self.journal) as journal,
-                nullcontext() if place is None else DuplicateGuard(place) as known,
+                self.tune.open_guard(root) as guard,
             ):
                 return search(
                     Objective(BlackBox(self.target)),
@@ -149,7 +148,7 @@ class ObjectiveStudy:
                     self.spec,
                     journal=journal,
                     executor=self.executor,
-                    guard=known,
+                    guard=guard,
                     storage=kept_at,
                     timeout=self.tune.timeout,
                     on_trial=on_trial,
@@ -161,6 +160,8 @@ class ObjectiveStudy:
             raise BadInput(f"execution.{error}") from error
         except PlaceNotReached as error:
             raise BadInput(f"tune.guard: {error}") from error
+        except BadInput:
+            raise
         except ValueError as error:
             raise BadInput(f"tune.{error}") from error
 

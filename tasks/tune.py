@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict
@@ -10,6 +12,7 @@ from pydantic.dataclasses import dataclass as checked
 
 from surrogate_core.surrogates.base import Surrogate
 from surrogate_core.surrogates.files import SURROGATES
+from surrogate_core.tuning.guard import DuplicateGuard, PlaceNotReached
 from surrogate_core.tuning.samplers import Pruner, Sampler
 from surrogate_core.tuning.space import TuningSpace
 from surrogate_core.tuning.storage import Storage
@@ -106,6 +109,19 @@ class Tune:
             return Storage(**known)
         except ValueError as error:
             raise _at_tune(error) from error
+
+    def open_guard(self, root: Path) -> AbstractContextManager[DuplicateGuard | None]:
+        """What has been tried, if that is kept: at a URL, or in a file below a folder.
+
+        Raises:
+            BadInput: it is neither, or does not answer.
+        """
+        if self.guard is None:
+            return nullcontext()
+        try:
+            return DuplicateGuard(self.guard if "://" in self.guard else root / self.guard)
+        except (ValueError, PlaceNotReached) as error:
+            raise BadInput(f"tune.guard: {str(error).removeprefix('place: ')}") from error
 
     @property
     def own_space(self) -> TuningSpace:

@@ -12,7 +12,7 @@ from surrogate_core.dataset import Dataset
 from surrogate_core.execution import ClusterNotFound, ExecutorSpec
 from surrogate_core.surrogates.base import Surrogate
 from surrogate_core.tuning.champion import complexity, one_standard_error
-from surrogate_core.tuning.guard import DuplicateGuard, PlaceNotReached
+from surrogate_core.tuning.guard import PlaceNotReached
 from surrogate_core.tuning.importance import importances
 from surrogate_core.tuning.study import StudyResult, search
 from surrogate_core.tuning.trials import Trial
@@ -96,7 +96,7 @@ def search_specs(workspace: Workspace, key: str, champion: Surrogate, dataset: D
     try:
         with (
             nullcontext() if kept_at else open_journal(workspace, "tune", f"{key}.trials") as journal,
-            nullcontext() if asked.guard is None else DuplicateGuard(_place(workspace, asked.guard)) as guard,
+            asked.open_guard(workspace.root) as guard,
         ):
             study = search(
                 SpecObjective(champion, make),
@@ -113,8 +113,12 @@ def search_specs(workspace: Workspace, key: str, champion: Surrogate, dataset: D
         raise BadInput(f"execution.{error}") from error
     except PlaceNotReached as error:
         raise BadInput(f"tune.guard: {error}") from error
+    except BadInput:
+        raise
     except ValueError as error:
         raise BadInput(f"tune.{error}") from error
+    if not study.trials:
+        raise StageFailed(f"tune.guard: every spec of tune.space has been tried by another search, says {asked.guard}")
     if all(trial.status == "failed" for trial in study.trials):
         raise StageFailed(f"tune.space: all {len(study.trials)} specs failed, the first with: {study.trials[0].reason}")
     rows = dataset.ok
@@ -130,11 +134,6 @@ def _where(executor: ExecutorSpec) -> ExecutorSpec:
 
 def _same(folds: Folds) -> Folds:
     return folds
-
-
-def _place(workspace: Workspace, guard: str) -> str:
-    """Of a guard: a URL, or a file below the project."""
-    return guard if "://" in guard else str(workspace.root / guard)
 
 
 def _row(trial: Trial) -> dict[str, Any]:

@@ -191,8 +191,13 @@ def test_bad_input_is_one_line_that_names_the_field(
 
 
 def test_a_guard_that_does_not_answer_is_bad_input(folder: Path) -> None:
-    with pytest.raises(BadInput, match=r"^tune\.guard: place: expected a Redis server that answers, got 'redis://127"):
+    with pytest.raises(BadInput, match=r"^tune\.guard: expected a Redis server that answers, got 'redis://127"):
         run(study(folder, "tune.guard=redis://127.0.0.1:1/0"), folder)
+
+
+def test_a_guard_that_is_no_file_is_bad_input(folder: Path) -> None:
+    with pytest.raises(BadInput, match=r"^tune\.guard: expected the path of a SQLite file, got .* \(Is a directory\)"):
+        run(study(folder, "tune.guard=."), folder)
 
 
 def test_specs_are_not_promoted_by_a_function_of_ones_own(folder: Path) -> None:

@@ -672,3 +672,49 @@ def test_memory_that_is_short_is_foreseen(project: Callable[..., Workspace]) -> 
     with pytest.raises(StageFailed, match=r"^fit\.memory_budget_mb: expected \d+ or more for gaussian_process"):
         work(workspace, "fit")
     work(project("fit.memory_budget_mb=200", source=source), "fit")
+
+
+WIDE = "tune.space={kernel: [matern52, matern32, matern12, rbf], prior: [dimension_scaled, flat], n_starts: [1, 2]}"
+
+
+def test_specs_are_broken_off_by_folds_and_the_seed_fixes_which(project: Callable[..., Workspace]) -> None:
+    median = "tune.pruner={kind: median, n_startup_trials: 3}"
+    workspace = project(WIDE, "tune.n_trials=12", "validate.folds=4", median, source=BOWL.format(sign=1, offset=1))
+    work(workspace, *STAGES)
+    found = read(workspace, TUNING)
+    statuses = [row["status"] for row in found["trials"]]
+    assert set(statuses) == {"ok", "pruned"}
+    assert found["trials"][found["chosen"]]["status"] == "ok"
+    assert found["reproducible"]
+    work(workspace, "tune")
+    assert read(workspace, TUNING) == found
+
+
+def test_folds_computed_anew_for_each_trial_change_no_byte(
+    project: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = project(source=BOWL.format(sign=1, offset=1))
+    work(workspace, *STAGES)
+    shared = (workspace.out / TUNING).read_bytes()
+    monkeypatch.setenv("SURROGATE_PRECOMPUTE", "0")
+    work(workspace, "tune")
+    assert (workspace.out / TUNING).read_bytes() == shared
+
+
+def test_specs_may_be_searched_in_a_database_that_others_share(
+    project: Callable[..., Workspace], tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    workspace = project(f"tune.storage={url}", source=BOWL.format(sign=1, offset=1))
+    work(workspace, *STAGES)
+    first = read(workspace, TUNING)
+    assert not first["reproducible"]
+    work(workspace, "tune")  # joins the study, in which nothing is left to do
+    assert [row["nlpd"] for row in read(workspace, TUNING)["trials"]] == [row["nlpd"] for row in first["trials"]]
+
+
+def test_a_guard_that_has_all_specs_leaves_none_to_try(project: Callable[..., Workspace]) -> None:
+    workspace = project("tune.guard=tried.db", source=BOWL.format(sign=1, offset=1))
+    work(workspace, *STAGES)
+    with pytest.raises(StageFailed, match=r"^tune\.guard: every spec of tune\.space has been tried by another search"):
+        work(workspace, "tune")
