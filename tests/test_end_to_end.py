@@ -165,7 +165,7 @@ def test_the_mlflow_run_holds_all_there_is_to_know(twins: Twins) -> None:
     artifacts = Path(run.info.artifact_uri.removeprefix("file://"))
     assert {path.name for path in (artifacts / "pictures").iterdir()} == {
         f"{name}.png"
-        for name in (*VALIDATED, *SEARCHED, *AROUND, *(f"optimum_{name}" for name in AROUND), "rounds", "trials")
+        for name in (*VALIDATED, *SEARCHED, *AROUND, *(f"optimum_{name}" for name in AROUND), "rounds", *TUNED)
     }
     reports = digests(artifacts / "reports")
     assert set(reports) == {"validation.json", "optimum.json", "tuning.json", "recommendation.json"}
@@ -284,6 +284,7 @@ def test_other_settings_go_elsewhere_and_a_failed_gate_may_stop_them(twins: Twin
 
 VALIDATED = ("parity", "calibration", "gradients", "learning_curve", "sensitivity", "reach")
 SEARCHED = ("convergence", "optima", "promises")
+TUNED = ("trials", "spec_slices", "spec_lines")
 AROUND = ("slices", "planes", "gradient_field")  # the design; the problem has two variables
 READS = {  # files of earlier stages
     "collect": [],
