@@ -14,8 +14,10 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
+from multiprocessing.connection import Listener
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 from uuid import uuid4
 
@@ -25,8 +27,8 @@ from blackboxes import running_script, wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from surrogate_core.tuning.changes import Changes
 from surrogate_core.tuning.guard import DuplicateGuard, PlaceNotReached
-from surrogate_core.tuning.removals import Removals
 
 pytest_plugins = ["servers"]
 
@@ -331,18 +333,243 @@ def check_what_is_left(guard: DuplicateGuard, worker: str, told: list[str]) -> N
     assert len(set(last)) == 1, "a batch is there as a whole or not at all"
 
 
-def test_a_removal_that_was_broken_off_leaves_no_wrong_memory(tmp_path: Path) -> None:
+def looks_up(guard: DuplicateGuard, *signatures: str) -> list[bool]:
+    """What it tells of each once it has been asked so often that there is a snapshot, if there can be one."""
+    return [[guard.seen(signature) for _ in range(20)][-1] for signature in signatures]
+
+
+def has_snapshot(guard: DuplicateGuard) -> bool:
+    return bool(guard._store._mine._connection.in_transaction)  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def snapshots_that_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So long that none ends of itself while a slow machine runs a test."""
+    monkeypatch.setattr("surrogate_core.tuning.guard_sqlite.SNAPSHOT", 5.0)
+
+
+@pytest.mark.usefixtures("snapshots_that_last")
+def test_what_another_changes_is_seen_by_the_next_lookup(tmp_path: Path) -> None:
+    with DuplicateGuard(tmp_path / "guard.db") as guard, DuplicateGuard(tmp_path / "guard.db", name="other") as other:
+        with DuplicateGuard(tmp_path / "guard.db") as same:
+            for change, is_there in [
+                (lambda: same.add("a"), True),
+                (lambda: same.remove("a"), False),
+                (lambda: same.record("a", 1.5), True),
+                (lambda: guard.remove("a"), False),
+                (lambda: same.add_batch(["b", "a"]), True),
+                (lambda: other.add("a"), True),
+            ]:
+                looks_up(guard, "a", "x")
+                assert has_snapshot(guard)
+                change()
+                assert guard.seen("a") is is_there
+                assert not guard.seen("x")
+        guard.record("a", 2.5)
+        assert (guard.value("a"), len(guard), len(other)) == (2.5, 2, 1)
+
+
+def test_a_snapshot_ends_by_itself_so_that_the_log_can_begin_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("surrogate_core.tuning.guard_sqlite.SNAPSHOT", 0.5)
+
+    def is_written_back() -> bool:
+        with closing(sqlite3.connect(tmp_path / "guard.db", timeout=0)) as connection:
+            return connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+
     with DuplicateGuard(tmp_path / "guard.db") as guard, DuplicateGuard(tmp_path / "guard.db") as other:
         guard.add("a")
-        Removals(f"{guard.place}-removals").begin()  # by a process that was killed then
-        assert guard.seen("a")
-        with sqlite3.connect(guard.place) as connection:
-            connection.execute("DELETE FROM surrogate_tried")
-        assert not guard.seen("a")
-        assert guard.add("a")
+        looks_up(guard, "a")
+        other.add("b")
+        assert not is_written_back()
+        wait_until(is_written_back)
+        assert not has_snapshot(guard)
+        assert looks_up(guard, "a", "b") == [True, True]
+        looks_up(other, "a")
+        run_thread(looks_up, other, "b")
+    wait_until(lambda: n_open(tmp_path) == 0)
+
+
+def test_what_is_added_while_a_snapshot_ends_by_itself_is_there_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("surrogate_core.tuning.guard_sqlite.SNAPSHOT", 1e-4)
+    with DuplicateGuard(tmp_path / "guard.db") as guard, DuplicateGuard(tmp_path / "guard.db") as other:
+        for i in range(600):
+            assert not any(guard.seen(f"{i}") for _ in range(i % 12))
+            time.sleep(1e-5 * (i % 25))  # so that it ends at each moment of what follows
+            assert guard.add(f"{i}") if i % 3 else guard.add_batch([f"{i}"]) == 1
+            assert other.seen(f"{i}")
+
+
+@pytest.mark.usefixtures("snapshots_that_last")
+@pytest.mark.parametrize("has_taken_effect", [False, True])
+def test_a_change_that_was_broken_off_leaves_no_wrong_answer(tmp_path: Path, has_taken_effect: bool) -> None:
+    with DuplicateGuard(tmp_path / "guard.db") as guard, DuplicateGuard(tmp_path / "guard.db") as other:
+        guard.add("a")
+        assert looks_up(guard, "a", "b") == [True, False]
+        Changes(f"{guard.place}-changes").begin()  # by a process that was killed then
+        assert looks_up(guard, "a", "b") == [True, False]
+        assert not has_snapshot(guard)
+        if has_taken_effect:
+            with closing(sqlite3.connect(guard.place)) as connection, connection:
+                connection.execute("UPDATE surrogate_tried SET signature = 'b'")
+        assert looks_up(guard, "a", "b") == [not has_taken_effect, has_taken_effect]
+        assert other.add("c")
+        assert looks_up(guard, "a", "b", "c") == [not has_taken_effect, has_taken_effect, True]
+        assert has_snapshot(guard), "from here on, they can be trusted again"
+
+
+def test_a_change_is_counted_while_no_other_can_change_anything(tmp_path: Path) -> None:
+    with DuplicateGuard(tmp_path / "guard.db") as guard:
+        guard.add("a")
+        changes = Changes(f"{guard.place}-changes")
+        for change in (
+            lambda _: guard.add("b"),
+            lambda _: guard.record("a", 0.5),
+            lambda _: guard.add_batch(["c", "d"]),
+            lambda _: guard.remove("a"),
+        ):
+            before = changes.n_begun
+            with closing(sqlite3.connect(guard.place, isolation_level=None)) as theirs:
+                theirs.execute("BEGIN IMMEDIATE")
+                thread = threading.Thread(target=change, args=(None,))
+                thread.start()
+                thread.join(0.05)
+                assert thread.is_alive()
+                assert changes.n_begun == changes.n_ended == before
+                theirs.execute("COMMIT")
+            thread.join()
+            assert changes.n_begun == changes.n_ended == before + 1
+
+
+@pytest.mark.parametrize("content", [None, b"", b"abc", b"\xff" * 16, bytes(8) + b"\x01" * 8, b"\x01" * 8 + bytes(8)])
+def test_without_a_count_of_changes_or_with_a_wrong_one_the_set_is_the_same(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    with DuplicateGuard(tmp_path / "guard.db") as guard:
+        guard.add("a")
+    if content is None:
+        (tmp_path / "guard.db-changes").unlink()
+    else:
+        (tmp_path / "guard.db-changes").write_bytes(content)
+    with DuplicateGuard(tmp_path / "guard.db") as guard, DuplicateGuard(tmp_path / "guard.db") as other:
+        assert looks_up(guard, "a", "b") == [True, False]
         assert other.remove("a")
-        assert not guard.seen("a")
-        assert Removals(f"{guard.place}-removals").n_settled == 2, "from here on, memory counts again"
+        assert other.add("b")
+        assert looks_up(guard, "a", "b") == [False, True]
+        assert other.add_batch(["a", "c"]) == 2
+        assert looks_up(guard, "a", "b", "c") == [True, True, True]
+
+
+OBEY = """
+import sys
+from multiprocessing.connection import Client
+from surrogate_core.tuning.guard import DuplicateGuard
+with DuplicateGuard(sys.argv[1]) as guard, Client(sys.argv[2]) as line:
+    while call := line.recv():
+        line.send(getattr(guard, call[0])(*call[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_what_another_process_changes_is_seen_as_soon_as_its_call_has_returned(tmp_path: Path) -> None:
+    some = [f"s{i}" for i in range(30)]
+    drawn, model, n_snapshots = random.Random(0), dict[str, float | None](), 0
+    with (
+        DuplicateGuard(tmp_path / "guard.db") as guard,
+        Listener(str(tmp_path / "line")) as listener,
+        running_script(OBEY, tmp_path / "guard.db", tmp_path / "line"),
+        listener.accept() as line,
+    ):
+        for _ in range(1500):
+            verb, changed = drawn.choice(["add", "remove", "claim", "record", "add_batch"]), set(drawn.sample(some, 1))
+            if verb == "add_batch":
+                changed = set(drawn.sample(some, 4))
+            argument = list(changed) if verb == "add_batch" else min(changed)
+            call = (verb, argument, 0.5) if verb == "record" else (verb, argument)
+            line.send(call)
+            while not line.poll():
+                asked = drawn.choice(some)
+                assert guard.seen(asked) is (asked in model) or asked in changed
+            told = line.recv()
+            assert told == expected(model, *call)
+            first = min(changed)
+            if drawn.random() < 0.3:
+                assert guard.claim(first) is expected(model, "claim", first)
+            else:
+                assert guard.seen(first) is (first in model)
+            for asked in drawn.choices(some, k=drawn.choice([0, 3, 30])):
+                assert guard.seen(asked) is (asked in model)
+            n_snapshots += has_snapshot(guard)
+        line.send(None)
+    assert n_snapshots > 300
+
+
+ADD_AND_REMOVE = """
+import itertools, sys
+from multiprocessing.connection import Client
+from surrogate_core.tuning.guard import DuplicateGuard
+with DuplicateGuard(sys.argv[1]) as guard, Client(sys.argv[2]) as line:
+    for i in itertools.count():
+        guard.add(f"{sys.argv[3]} {i}")
+        line.send(i)
+        guard.remove(f"{sys.argv[3]} {i - 3}")
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_leaves_no_wrong_answer_in_others(tmp_path: Path) -> None:
+    moments = random.Random(0)
+    with DuplicateGuard(tmp_path / "guard.db") as guard, Listener(str(tmp_path / "line")) as listener:
+        for generation in range(10):
+            with (
+                running_script(ADD_AND_REMOVE, guard.place, tmp_path / "line", generation) as process,
+                listener.accept() as line,
+            ):
+                last, end = line.recv(), time.monotonic() + moments.uniform(0, 0.1)
+                while time.monotonic() < end:
+                    if line.poll():
+                        last = line.recv()
+                        assert not guard.seen(f"{generation} {last - 4}"), "its removal has returned"
+                    assert not guard.seen("never")
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                with suppress(EOFError):
+                    while True:
+                        last = line.recv()
+            near = [f"{generation} {last + i}" for i in range(-4, 3)]
+            first = [guard.seen(signature) for signature in near]
+            assert first[0] is False
+            assert first[2:5] == [True] * 3
+            with DuplicateGuard(guard.place) as other:
+                assert looks_up(other, *near) == looks_up(guard, *near) == first
+            assert guard.claim(near[-1])
+
+
+def test_what_another_thread_changes_is_seen_as_soon_as_its_call_has_returned(tmp_path: Path) -> None:
+    added: SimpleQueue[str | None] = SimpleQueue()
+
+    def add(guard: DuplicateGuard, number: int) -> None:
+        for i in range(300):
+            assert guard.add(f"{number} {i}")
+            added.put(f"{number} {i}")
+        added.put(None)
+
+    def look(guard: DuplicateGuard) -> int:
+        n = 0
+        while (signature := added.get(timeout=30)) is not None:
+            assert all(guard.seen(signature) for _ in range(15))
+            assert not guard.seen(f"{signature} never")
+            n += 1
+        return n
+
+    with DuplicateGuard(tmp_path / "guard.db") as guard, ThreadPoolExecutor(4) as pool:
+        done = [pool.submit(add, guard, number) for number in range(2)]
+        assert sum(pool.map(look, [guard, guard])) == 600
+        for one in done:
+            one.result()
 
 
 def test_a_file_that_another_writes_is_waited_for(tmp_path: Path) -> None:
@@ -357,23 +584,25 @@ def test_a_file_that_another_writes_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_threads_that_have_ended_leave_no_open_files(tmp_path: Path) -> None:
-    def n_open() -> int:
-        gc.collect()
-        return sum("guard.db" in file.path for file in psutil.Process().open_files())
-
     with DuplicateGuard(tmp_path / "guard.db") as guard:
         for i in range(3):
             run_thread(guard.add, f"first {i}")
-        n_first = n_open()
+        n_first = n_open(tmp_path)
         for i in range(30):
             run_thread(guard.add, f"then {i}")
-        assert n_open() <= n_first
+        assert n_open(tmp_path) <= n_first
         assert len(guard) == 33
-    assert n_open() == 0
+    assert n_open(tmp_path) == 0
 
 
-def run_thread(call: Any, argument: Any) -> None:
-    thread = threading.Thread(target=call, args=(argument,))
+def n_open(folder: Path) -> int:
+    """How many of its files this process has open."""
+    gc.collect()
+    return sum(Path(file.path).parent == folder for file in psutil.Process().open_files())
+
+
+def run_thread(call: Any, *arguments: Any) -> None:
+    thread = threading.Thread(target=call, args=arguments)
     thread.start()
     thread.join()
 
@@ -431,17 +660,6 @@ def test_a_path_is_the_same_wherever_the_process_is(tmp_path: Path, monkeypatch:
         monkeypatch.chdir("elsewhere")
         with pickle.loads(travelling) as other:
             assert other.seen("a")
-
-
-def test_more_signatures_than_are_remembered_are_seen_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("surrogate_core.tuning.guard_sqlite.MAX_KNOWN", 10)
-    with DuplicateGuard(tmp_path / "guard.db") as guard:
-        guard.add_batch([f"b{i}" for i in range(30)])
-        assert all(guard.add(f"s{i}") for i in range(30))
-        assert not any(guard.add(f"s{i}") for i in range(30))
-        assert all(guard.seen(f"b{i}") for i in range(30))
 
 
 def integrity(path: Path) -> str:
