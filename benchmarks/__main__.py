@@ -27,6 +27,7 @@ NAMES = (
     "gates",
     "coating",
     "devices",
+    "tuned",
     "large",
     "surrogates",
     "optimizers",

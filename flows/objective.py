@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from flows.command import Busy, only_errors
+from flows.view import Lines
 from surrogate_core.tuning.trials import Trial
 from surrogate_core.tuning.watch import Progress as StudyProgress
 from tasks.objective import ObjectiveStudy
 from tasks.tracking.study import StudyRun
 
 SHOWN = 5  # parameters whose importance is told
-EVERY_SECONDS = 10.0  # between two lines where there is no terminal
 
 
 def tune_objective(
@@ -51,14 +52,10 @@ def tune_objective(
 
                 result = study.run(tell, warn, root)
             told, files = study.write(result)
-            best_first = sorted(
-                told["trials"],
-                key=lambda row: (row["status"] != "ok", study.spec.sign * (row["value"] or 0.0)),
-            )
             names = ("n_trials", "n_failed", "n_pruned", "n_duplicates", "duplicate_ratio", "degenerate_ratio")
             metrics = {name: float(told[name]) for name in names} | {"best": told["best"]["value"]}
             metrics |= {f"importance.{name}": share for name, share in told["importance"].items()}
-            run.publish(best_first, metrics, files)
+            run.publish(told["trials"], metrics, files)
             status = "FINISHED"
         except KeyboardInterrupt:
             status = "KILLED"
@@ -95,7 +92,7 @@ def tell(console: Console, told: Mapping[str, Any]) -> None:
     console.print()
     console.print(table)
     console.print()
-    print_plain = lambda line: console.print(line, soft_wrap=True, highlight=False, markup=False)  # noqa: E731
+    print_plain = partial(console.print, soft_wrap=True, highlight=False, markup=False)
     print_plain(f"files     {told['folder']}: study.json, trials.jsonl and pictures")
     print_plain(f"MLflow    run {told['mlflow_run']}: surrogate ui")
     for note in told["notes"]:
@@ -137,15 +134,9 @@ def _shown(console: Console, n_trials: int) -> Iterator[Callable[[StudyProgress]
             task = bar.add_task("trials", total=n_trials)
             yield lambda how: bar.update(task, completed=how.n_told, total=how.n_trials, description=_how(how))
         return
-    last = time.monotonic()
-
-    def show(how: StudyProgress) -> None:
-        nonlocal last
-        if time.monotonic() - last >= EVERY_SECONDS:
-            last = time.monotonic()
-            console.print(f"tune      {how.n_told} of {how.n_trials} {_how(how)}", highlight=False, markup=False)
-
-    yield show
+    lines = Lines(console)
+    lines.begin("tune")
+    yield lambda how: lines.progress(how.n_told, how.n_trials, _how(how))
 
 
 def _how(how: StudyProgress) -> str:

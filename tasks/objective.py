@@ -15,27 +15,25 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from surrogate_core.atomic import write_file
-from surrogate_core.execution import STOPPING, ClusterNotFound, ExecutorSpec, WorkerNotStarted
+from surrogate_core.execution import STOPPING, ExecutorSpec, WorkerNotStarted
 from surrogate_core.journal import Journal
 from surrogate_core.problems.black_box import BlackBox, call_with
-from surrogate_core.tuning.guard import PlaceNotReached
 from surrogate_core.tuning.identity import trial_key
 from surrogate_core.tuning.importance import importances
 from surrogate_core.tuning.space import TuningSpace
 from surrogate_core.tuning.study import StudyResult, StudySpec, search
 from surrogate_core.tuning.trials import Trial
 from surrogate_core.tuning.watch import Progress
-from surrogate_core.tuning.workers import advice, trial_executor
+from surrogate_core.tuning.workers import advice
 from tasks import pictures
 from tasks.errors import BadInput, StageFailed
 from tasks.outputs import to_json
 from tasks.parsing import plain, validated
-from tasks.settings import Execution, is_fast, load_content
-from tasks.tune import Tune
+from tasks.settings import Execution, is_fast, load_content, shortened
+from tasks.tune import Tune, as_bad_input, workers
 
 STEP = "step"
 """The name under which an objective is told which step of a trial it is to make, where trials have several."""
-FEW = 4  # trials of a trial run
 
 
 @dataclass(frozen=True)
@@ -79,16 +77,13 @@ class ObjectiveStudy:
         tune: Tune = validated(TypeAdapter(Tune), plain(content.get("tune") or {}, "tune"), "tune", Tune)
         tune = replace(tune, seed=tune.fixed_seed)
         if is_fast():
-            tune = replace(tune, n_trials=min(tune.n_trials, FEW))
+            tune = shortened("tune", tune)
         given = plain(content.get("execution") or {}, "execution")
         execution: Execution = validated(TypeAdapter(Execution), given, "execution", Execution)
         space, spec = tune.own_space, tune.study(tune.steps)
         if tune.steps > 1 and STEP in (tune.space or {}):
             raise BadInput(f"tune.space.{STEP}: expected another name, as that of a trial's step, got it")
-        try:
-            executor = trial_executor(execution.spec, space)
-        except ValueError as error:
-            raise BadInput(str(error)) from error
+        executor = workers(execution.spec, space)
         if tune.timeout is not None and executor.kind not in STOPPING:
             raise BadInput(
                 f"tune.timeout: needs executor processes or dask, which can stop a call, got {executor.kind}"
@@ -139,6 +134,7 @@ class ObjectiveStudy:
             self.journal.unlink(missing_ok=True)
         try:
             with (
+                as_bad_input(),
                 nullcontext() if kept_at else Journal(self.journal) as journal,
                 self.tune.open_guard(root) as guard,
             ):
@@ -156,14 +152,6 @@ class ObjectiveStudy:
                 )
         except WorkerNotStarted as error:
             raise BadInput(f"--objective: {error.reason.removeprefix('ValueError: ')}") from error
-        except ClusterNotFound as error:
-            raise BadInput(f"execution.{error}") from error
-        except PlaceNotReached as error:
-            raise BadInput(f"tune.guard: {error}") from error
-        except BadInput:
-            raise
-        except ValueError as error:
-            raise BadInput(f"tune.{error}") from error
 
     def write(self, result: StudyResult) -> tuple[dict[str, Any], list[Path]]:
         """Writes what a study came to, as `study.json` and pictures; returns it with the files.

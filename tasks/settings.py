@@ -205,12 +205,12 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
 
 
 def _shortened(settings: Settings) -> Settings:
-    cut = {
-        name: replace(section, **{key: min(getattr(section, key), most) for key, most in _SHORT[name].items()})
-        for name, section in vars(settings).items()
-        if name in _SHORT
-    }
-    return replace(settings, **cut)
+    return replace(settings, **{name: shortened(name, getattr(settings, name)) for name in _SHORT})
+
+
+def shortened(name: str, section: Any) -> Any:
+    """A section of that name as it is in a trial run."""
+    return replace(section, **{key: min(getattr(section, key), most) for key, most in _SHORT[name].items()})
 
 
 def load_content(path: Path, overrides: Sequence[str]) -> dict[str, Any]:

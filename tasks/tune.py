@@ -1,8 +1,8 @@
 """The section `tune`: which space is searched, by what, for how long, and where the search is kept."""
 
 import os
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Strict
 from pydantic.dataclasses import dataclass as checked
 
+from surrogate_core.execution import ClusterNotFound, ExecutorSpec
 from surrogate_core.surrogates.base import Surrogate
 from surrogate_core.surrogates.files import SURROGATES
 from surrogate_core.tuning.guard import DuplicateGuard, PlaceNotReached
@@ -17,6 +18,7 @@ from surrogate_core.tuning.samplers import Pruner, Sampler
 from surrogate_core.tuning.space import TuningSpace
 from surrogate_core.tuning.storage import Storage
 from surrogate_core.tuning.study import Strategy, StudySpec, default_seed
+from surrogate_core.tuning.workers import trial_executor
 from tasks.errors import BadInput
 from tasks.parsing import SECTION, Count, Positive, Seed, Text, member, said, unknown
 
@@ -64,15 +66,13 @@ class Tune:
             "patience",
             "smoke",
         )
-        try:
+        with as_bad_input():
             return StudySpec(
                 **{name: getattr(self, name) for name in names},
                 sampler=Sampler(*_named("sampler", self.sampler)),
                 pruner=Pruner(*_named("pruner", self.pruner)),
                 n_steps=n_steps,
             )
-        except ValueError as error:
-            raise _at_tune(error) from error
 
     @property
     def fixed_seed(self) -> int:
@@ -105,10 +105,8 @@ class Tune:
                 raise BadInput(f"tune.storage.{name}: {unknown(name, names)}")
         if not isinstance(known.get("url"), str):
             raise BadInput(f"tune.storage.url: expected the URL of a database, got {said(known.get('url'))}")
-        try:
+        with as_bad_input():
             return Storage(**known)
-        except ValueError as error:
-            raise _at_tune(error) from error
 
     def open_guard(self, root: Path) -> AbstractContextManager[DuplicateGuard | None]:
         """What has been tried, if that is kept: at a URL, or in a file below a folder.
@@ -170,6 +168,37 @@ class Tune:
         return branches
 
 
+@contextmanager
+def as_bad_input() -> Iterator[None]:
+    """Tells what a search finds wrong with its settings, or does not reach, by the name of the setting.
+
+    Raises:
+        BadInput: in place of such an error.
+    """
+    try:
+        yield
+    except BadInput:
+        raise
+    except ClusterNotFound as error:
+        raise BadInput(f"execution.{error}") from error
+    except PlaceNotReached as error:
+        raise BadInput(f"tune.guard: {error}") from error
+    except ValueError as error:
+        raise BadInput(f"tune.{error}") from error
+
+
+def workers(executor: ExecutorSpec, space: TuningSpace) -> ExecutorSpec:
+    """`trial_executor`.
+
+    Raises:
+        BadInput: SURROGATE_MAX_CONCURRENT holds no number.
+    """
+    try:
+        return trial_executor(executor, space)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+
+
 def spec_of(champion: Surrogate, params: Mapping[str, Any], path: str = "tune.space") -> Surrogate:
     """The spec of a design: of the champion's kind with its other fields, else with defaults.
 
@@ -222,7 +251,3 @@ def _named(what: str, given: str | dict[str, Any]) -> tuple[Any, dict[str, Any]]
     if not isinstance(kind := options.pop("kind", None), str):
         raise BadInput(f"tune.{what}.kind: expected a name, got {said(kind)}")
     return kind, options
-
-
-def _at_tune(error: ValueError) -> BadInput:
-    return error if isinstance(error, BadInput) else BadInput(f"tune.{error}")

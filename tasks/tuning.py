@@ -9,19 +9,17 @@ from functools import partial
 from typing import Any
 
 from surrogate_core.dataset import Dataset
-from surrogate_core.execution import ClusterNotFound, ExecutorSpec
+from surrogate_core.execution import ExecutorSpec
 from surrogate_core.surrogates.base import Surrogate
 from surrogate_core.tuning.champion import complexity, one_standard_error
-from surrogate_core.tuning.guard import PlaceNotReached
 from surrogate_core.tuning.importance import importances
 from surrogate_core.tuning.study import StudyResult, search
 from surrogate_core.tuning.trials import Trial
 from surrogate_core.tuning.watch import Progress as StudyProgress
-from surrogate_core.tuning.workers import trial_executor
 from surrogate_core.validation.cross_validation import Folds
-from tasks.errors import BadInput, StageFailed
+from tasks.errors import StageFailed
 from tasks.evaluations import Progress, open_journal
-from tasks.tune import spec_of
+from tasks.tune import as_bad_input, spec_of, workers
 from tasks.workspace import Workspace
 
 PRECOMPUTE = "SURROGATE_PRECOMPUTE"  # 0: folds and distances are computed anew for each trial, which saves memory
@@ -93,30 +91,23 @@ def search_specs(workspace: Workspace, key: str, champion: Surrogate, dataset: D
     kept_at, first = asked.kept_at, asked.own_design(champion)
     if not asked.allow_resume:
         workspace.journal("tune", f"{key}.trials").unlink(missing_ok=True)
-    try:
-        with (
-            nullcontext() if kept_at else open_journal(workspace, "tune", f"{key}.trials") as journal,
-            asked.open_guard(workspace.root) as guard,
-        ):
-            study = search(
-                SpecObjective(champion, make),
-                space,
-                spec,
-                journal=journal,
-                executor=trial_executor(_where(execution.spec), space),
-                guard=guard,
-                storage=kept_at,
-                first=[] if first is None else [first],
-                on_trial=tell,
-            )
-    except ClusterNotFound as error:
-        raise BadInput(f"execution.{error}") from error
-    except PlaceNotReached as error:
-        raise BadInput(f"tune.guard: {error}") from error
-    except BadInput:
-        raise
-    except ValueError as error:
-        raise BadInput(f"tune.{error}") from error
+    executor = workers(_where(execution.spec), space)
+    with (
+        nullcontext() if kept_at else open_journal(workspace, "tune", f"{key}.trials") as journal,
+        as_bad_input(),
+        asked.open_guard(workspace.root) as guard,
+    ):
+        study = search(
+            SpecObjective(champion, make),
+            space,
+            spec,
+            journal=journal,
+            executor=executor,
+            guard=guard,
+            storage=kept_at,
+            first=[] if first is None else [first],
+            on_trial=tell,
+        )
     if not study.trials:
         raise StageFailed(f"tune.guard: every spec of tune.space has been tried by another search, says {asked.guard}")
     if all(trial.status == "failed" for trial in study.trials):

@@ -719,3 +719,13 @@ def test_a_guard_that_has_all_specs_leaves_none_to_try(project: Callable[..., Wo
     work(workspace, *STAGES)
     with pytest.raises(StageFailed, match=r"^tune\.guard: every spec of tune\.space has been tried by another search"):
         work(workspace, "tune")
+
+
+def test_a_number_of_workers_that_is_none_is_told_by_the_name_of_its_variable(
+    project: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = project("execution.executor=threads", source=BOWL.format(sign=1, offset=1))
+    work(workspace, "collect", "fit", "validate", "optimize")
+    monkeypatch.setenv("SURROGATE_MAX_CONCURRENT", "many")
+    with pytest.raises(BadInput, match=r"^SURROGATE_MAX_CONCURRENT: expected an integer >= 1, got 'many'"):
+        work(workspace, "tune")

@@ -26,11 +26,10 @@ import pytest
 from blackboxes import running_script, wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from servers import free_port, redis_server
 
 from surrogate_core.tuning.changes import Changes
 from surrogate_core.tuning.guard import DuplicateGuard, PlaceNotReached
-
-pytest_plugins = ["servers"]
 
 SERVERS = [pytest.param("redis", marks=pytest.mark.slow), pytest.param("postgresql", marks=pytest.mark.slow)]
 
@@ -754,7 +753,6 @@ def test_a_damaged_file_is_found_and_never_believed(tmp_path: Path) -> None:
     ("scheme", "server"), [("redis", "Redis"), ("postgresql+psycopg", "database")], ids=["redis", "postgresql"]
 )
 def test_a_server_that_does_not_answer_is_named_without_its_password(scheme: str, server: str) -> None:
-    from servers import free_port
 
     pytest.importorskip("redis" if scheme == "redis" else "psycopg")
     url = f"{scheme}://me:secret@127.0.0.1:{free_port()}/0"
@@ -794,7 +792,6 @@ def test_redis_holds_nothing_but_one_key_of_a_name(redis_url: str) -> None:
 
 @pytest.mark.slow
 def test_a_server_that_went_away_is_told_and_found_again() -> None:
-    from servers import free_port, redis_server
 
     port = free_port()
     with redis_server(port) as url:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -219,10 +220,10 @@ def search(
     spec, executor = spec or StudySpec(), executor or ExecutorSpec("serial")
     if journal is not None and storage is not None:
         raise ValueError(f"journal: expected none, as the study is kept at {storage.told}, got {journal.path}")
-    with silent(), reached(storage):
+    with silent(), reached(storage), ExitStack() as stack:
         joined = None if storage is None else Joined(storage, spec.direction)
         if storage is not None and guard is None:
-            guard = DuplicateGuard(storage.url, name=storage.name)
+            guard = stack.enter_context(DuplicateGuard(storage.url, name=storage.name))
         run = Run(
             objective,
             space,

@@ -70,10 +70,10 @@ class TrialUnderWay:
         self._end("pruned")
 
     def fail(self, reason: str) -> None:
-        self._ended = Trial(self.number, self.proposal.params, math.nan, "failed", reason, (), self.proposal.raw)
+        self._ended = Trial(self.number, self.params, math.nan, "failed", reason, (), self.proposal.raw)
 
     def _end(self, status: Literal["ok", "pruned"]) -> None:
         steps = [step for step in self._steps if step is not None]
         value = math.fsum(steps) / len(steps)
         kept = tuple(steps) if len(self._steps) > 1 else ()
-        self._ended = Trial(self.number, self.proposal.params, value, status, "", kept, self.proposal.raw)
+        self._ended = Trial(self.number, self.params, value, status, "", kept, self.proposal.raw)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from surrogate_core.tuning.champion import MARGIN
 from tasks.pictures.drawing import BLUE, GREY, RED
 
 
@@ -33,7 +34,7 @@ def rounds(optimum: dict[str, Any]) -> Figure:
 
 def trials(tuning: dict[str, Any]) -> Figure:
     """Cross-validated score of every spec that was tried."""
-    tried = [(row["number"] + 1, row["nlpd"]) for row in tuning["trials"] if row["nlpd"] is not None]
+    tried = [(row["number"] + 1, row["nlpd"]) for row in tuning["trials"] if row["status"] == "ok"]
     figure = Figure(figsize=(6.5, 3.8))
     axes = figure.subplots()
     number, nlpd = (np.array(column) for column in zip(*tried, strict=True))
@@ -45,7 +46,7 @@ def trials(tuning: dict[str, Any]) -> Figure:
     advantage = tuning["advantage"]
     axes.set_title(
         f"the challenger is {verdict} the champion: {advantage['mean_log_density']:+.2f} "
-        f"± {advantage['standard_error']:.2f} in log density",
+        f"± {advantage['standard_error']:.2f} in log density, of which {MARGIN:g} errors decide",
         fontsize=10,
     )
     axes.legend(frameon=False)

@@ -14,17 +14,21 @@ AT_ONCE = 1000  # metrics that MLflow takes in one batch
 MOST_NESTED = 100  # trials that get a run of their own: each takes three requests
 
 
-def log_trials(client: MlflowClient, run_id: str, rows: Sequence[Mapping[str, Any]], metric: str, name: str) -> None:
+def log_trials(
+    client: MlflowClient, run_id: str, rows: Sequence[Mapping[str, Any]], metric: str, sign: float, name: str
+) -> None:
     """The best trials as runs nested in another; all of them where there are no more than MOST_NESTED.
 
     Args:
         client, run_id: of the run.
-        rows: `number`, `value` (None where there is none), `status`, `reason` and `params` of each, the best first.
+        rows: `number`, `value` (None where there is none), `status`, `reason` and `params` of each.
         metric: what the value is called.
+        sign: 1 where the least value is best, -1 where the greatest is.
         name: of a trial, before its number.
     """
     experiment, now = client.get_run(run_id).info.experiment_id, int(time.time() * 1000)
-    for row in sorted(rows[:MOST_NESTED], key=lambda row: row["number"]):
+    best_first = sorted(rows, key=lambda row: (row["status"] != "ok", sign * (row["value"] or 0.0)))
+    for row in sorted(best_first[:MOST_NESTED], key=lambda row: row["number"]):
         tags = {"mlflow.parentRunId": run_id, "mlflow.runName": f"{name}-{row['number'] + 1}", "status": row["status"]}
         nested = client.create_run(experiment, tags=tags).info.run_id
         params = [Param(safe_name(key), str(value)[:6000]) for key, value in row["params"].items()]
@@ -89,6 +93,7 @@ class StudyRun:
         tags = {**process_tags(root), "mlflow.runName": name}
         self.run_id = self._client.create_run(experiment, tags=tags).info.run_id
         self.trouble: list[str] = []
+        self._sign = sign
         self._curves = Curves(self._client, self.run_id, "value", sign)
         with observing("settings", self.trouble):
             self._client.log_batch(self.run_id, params=settings_params(settings))
@@ -112,7 +117,7 @@ class StudyRun:
             now = int(time.time() * 1000)
             told = [Metric(safe_name(name), value, now, 0) for name, value in metrics.items()]
             self._client.log_batch(self.run_id, metrics=told)
-            log_trials(self._client, self.run_id, rows, "value", "trial")
+            log_trials(self._client, self.run_id, rows, "value", self._sign, "trial")
             for file in files:
                 self._client.log_artifact(self.run_id, str(file), "pictures" if file.suffix == ".png" else "reports")
 
