@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from flows.page_validation import validation_part
 from surrogate_core.dataset import Dataset
-from surrogate_core.tuning.champion import MARGIN
+from surrogate_core.tuning.champion import LEVEL
 from tasks import pictures
 from tasks.errors import BadInput
 from tasks.keys import CHAMPION, DATASET, EVALUATIONS, MODEL, OPTIMIZED, OPTIMUM, STAGES, TUNED_EVALUATIONS, TUNING
@@ -154,7 +154,8 @@ def _tune(workspace: Workspace) -> Part:
         "challenger_is_better": found["challenger_is_better"],
         "advantage": found["advantage"]["mean_log_density"],
         "error": found["advantage"]["standard_error"],
-        "margin": MARGIN,
+        "p_value": found["advantage"]["p_value"],
+        "level": LEVEL,
         "n_duplicates": found["n_duplicates"],
         "trials": _trials(found),
         "best_score": min(row["nlpd"] for row in found["trials"] if row["status"] == "ok"),

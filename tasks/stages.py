@@ -172,7 +172,11 @@ def tune(workspace: Workspace, key: str, progress: Progress) -> StageFiles:
         "champion": {"surrogate": config(champion), "metrics": defended.metrics},
         "challenger": {"surrogate": config(challenger), "metrics": challenged.metrics},
         "challenger_is_better": promoted,
-        "advantage": {"mean_log_density": fought.advantage, "standard_error": fought.standard_error},
+        "advantage": {
+            "mean_log_density": fought.advantage,
+            "standard_error": fought.standard_error,
+            "p_value": fought.p_value,
+        },
         **tuned.report(),
         "evaluations": table,
     }

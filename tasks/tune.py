@@ -138,7 +138,11 @@ class Tune:
         Raises:
             BadInput: a kind or a field is unknown, or a value does not suit the field.
         """
-        return _space({KIND: {"type": "branches", "branches": self._branches(champion)}})
+        branches = self._branches(champion)
+        if len(branches) > 1:
+            return _space({KIND: {"type": "branches", "branches": branches}})
+        ((kind, of_fields),) = branches.items()
+        return _space({KIND: {"type": "fixed", "value": kind}, **of_fields})
 
     def own_design(self, champion: Surrogate) -> dict[str, Any] | None:
         """The champion as a design of that space; None where it is none."""

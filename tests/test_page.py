@@ -191,7 +191,7 @@ REPORTS: dict[str, dict[str, Any]] = {
         "champion": {"surrogate": SPEC.to_config(), "metrics": METRICS},
         "challenger": {"surrogate": GPSurrogate(kernel="rbf").to_config(), "metrics": METRICS},
         "challenger_is_better": False,
-        "advantage": {"mean_log_density": 0.05, "standard_error": 0.1},
+        "advantage": {"mean_log_density": 0.05, "standard_error": 0.1, "p_value": 0.2},
         "n_duplicates": 1,
         "duplicate_ratio": 0.25,
         "degenerate_ratio": 1 / 3,

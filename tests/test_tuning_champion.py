@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import wilcoxon
 
 from surrogate_core import Dataset, GPSurrogate, HybridSurrogate, SearchSpace
 from surrogate_core.execution import ExecutorSpec, map_calls, usable_cpus
-from surrogate_core.tuning.champion import complexity, duel, one_standard_error
+from surrogate_core.tuning.champion import Duel, complexity, duel, one_standard_error
 from surrogate_core.tuning.importance import importances
 from surrogate_core.tuning.samplers import Sampler
 from surrogate_core.tuning.space import TuningSpace
@@ -104,6 +105,15 @@ def test_a_duel_is_fought_row_by_row_on_folds_that_neither_was_chosen_by() -> No
     differences = np.mean(by_seed, axis=0)
     assert told.advantage == pytest.approx(differences.mean())
     assert told.standard_error == pytest.approx(differences.std(ddof=1) / np.sqrt(40))
+    assert told.p_value == pytest.approx(wilcoxon(differences, alternative="greater").pvalue)
+
+
+@pytest.mark.parametrize(
+    ("advantage", "p_value", "is_won"),
+    [(0.3, 1e-4, True), (0.3, 0.01, False), (-0.3, 1e-4, False), (math.nan, 1e-4, False)],
+)
+def test_a_lead_must_be_one_in_the_mean_and_on_most_rows(advantage: float, p_value: float, is_won: bool) -> None:
+    assert Duel(advantage, 0.1, p_value).is_won == is_won
 
 
 def test_a_spec_is_the_more_complex_the_longer_it_fits_and_the_more_it_differs() -> None:

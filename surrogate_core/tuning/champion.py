@@ -1,10 +1,12 @@
 """Champion and challenger: which spec a search comes to, and whether it takes the champion's place.
 
 Of many specs the best on some folds is in part the luckiest there. So the challenger is the simplest of those that the
-folds cannot tell from the best, and other folds decide whether it is better than the champion.
+folds cannot tell from the best, and other folds decide whether it is better than the champion: in the mean, and on
+most rows, for log densities have long tails, and one row can weigh as much as all others.
 
-Source of the one-standard-error rule: Breiman, Friedman, Olshen & Stone (1984), Classification and Regression Trees,
+Sources: of the one-standard-error rule Breiman, Friedman, Olshen & Stone (1984), Classification and Regression Trees,
 section 3.4.3; here the error is that of the difference to the best, which is less, as all are judged by the same folds.
+Of the signed-rank test Wilcoxon (1945), Biometrics Bulletin 1, 80.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+from scipy.stats import wilcoxon
 
 from surrogate_core.dataset import Dataset
 from surrogate_core.surrogates.base import Surrogate
@@ -21,7 +24,7 @@ from surrogate_core.tuning.trials import Trial
 from surrogate_core.validation.cross_validation import cross_validate
 
 REPEATS = 3  # shuffles into folds, none of which a spec was chosen by
-MARGIN = 3.0  # standard errors by which a challenger must be better: few rows, some of which weigh much, tell too few
+LEVEL = 0.001  # of the test by which a challenger must be better; strict, for rows that share fits are not independent
 
 
 def one_standard_error(trials: Sequence[Trial], complexity: Callable[[Trial], Any]) -> Trial:
@@ -56,15 +59,17 @@ class Duel:
     Args:
         advantage: the challenger's mean log density less the champion's, in nats a row.
         standard_error: of that.
+        p_value: of the signed-rank test, with the hypothesis that neither is better.
     """
 
     advantage: float
     standard_error: float
+    p_value: float
 
     @property
     def is_won(self) -> bool:
-        """Whether the challenger is better, beyond doubt."""
-        return self.advantage > MARGIN * self.standard_error
+        """Whether the challenger is better, and not by chance."""
+        return self.advantage > 0 and self.p_value < LEVEL
 
 
 def duel(
@@ -80,14 +85,17 @@ def duel(
         ValueError: one of them cannot fit the data.
     """
     if champion == challenger:
-        return Duel(0.0, 0.0)
+        return Duel(0.0, 0.0, 1.0)
 
     def log_density(spec: Surrogate) -> np.ndarray:
         told = [cross_validate(spec, dataset, folds, seed + 1 + i, n_workers).log_density for i in range(REPEATS)]
         return np.asarray(np.mean(told, axis=0))
 
-    differences = log_density(challenger) - log_density(champion)
-    return Duel(float(differences.mean()), _standard_error(differences))
+    with np.errstate(invalid="ignore"):
+        differences = log_density(challenger) - log_density(champion)
+    ranked = np.where(np.isnan(differences), 0.0, differences)  # of a row that both rule out neither knows more
+    p_value = float(wilcoxon(ranked, alternative="greater").pvalue) if ranked.any() else 1.0
+    return Duel(float(differences.mean()), _standard_error(differences), p_value)
 
 
 def _error_of_difference(trial: Trial, best: Trial) -> float:

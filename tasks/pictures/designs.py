@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from surrogate_core.tuning.champion import MARGIN
 from tasks.pictures.drawing import BLUE, GREY, RED
 
 
@@ -46,7 +45,7 @@ def trials(tuning: dict[str, Any]) -> Figure:
     advantage = tuning["advantage"]
     axes.set_title(
         f"the challenger is {verdict} the champion: {advantage['mean_log_density']:+.2f} "
-        f"± {advantage['standard_error']:.2f} in log density, of which {MARGIN:g} errors decide",
+        f"± {advantage['standard_error']:.2f} in log density, p = {advantage['p_value']:.2g}",
         fontsize=10,
     )
     axes.legend(frameon=False)
