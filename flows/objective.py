@@ -102,7 +102,7 @@ def tell(console: Console, told: Mapping[str, Any]) -> None:
 @contextmanager
 def _alone(study: ObjectiveStudy) -> Iterator[None]:
     """Holds the study's folder; where a database keeps it others may join."""
-    if study.tune.kept_at is not None:
+    if study.tune.kept_at(study.folder.name) is not None:
         yield
         return
     study.folder.mkdir(parents=True, exist_ok=True)

@@ -88,6 +88,10 @@ class Journal:
         """Forget the record of `key`, so that it is worked on again."""
         self._append({"drop": key}, every=0.0)
 
+    def interrupt(self, key: str) -> None:
+        """Record that work on `key` was broken off in good order: it is in flight still, but was not begun in vain."""
+        self._append({"interrupt": key}, every=math.inf)
+
     @property
     def ended(self) -> Mapping[str, dict[str, Any]]:
         """The records by key: a live, read-only view."""
@@ -100,7 +104,7 @@ class Journal:
             return set(self._begun)
 
     def begun(self, key: str) -> tuple[int, Any]:
-        """How many times work on `key` has begun since it last ended, and what was said of it the last time."""
+        """How often work on `key` began since it last ended, interrupts aside, and what was said of it last."""
         return self._begun.get(key, (0, None))
 
     def __contains__(self, key: object) -> bool:
@@ -158,6 +162,9 @@ class Journal:
         if "start" in entry:
             times, _ = self._begun.get(entry["start"], (0, None))
             self._begun[entry["start"]] = times + 1, entry.get("what")
+        elif "interrupt" in entry:
+            times, what = self._begun.get(entry["interrupt"], (1, None))
+            self._begun[entry["interrupt"]] = times - 1, what
         elif "drop" in entry:
             self._ended.pop(entry["drop"], None)
         else:

@@ -12,15 +12,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import TypeAdapter
 
 from surrogate_core.atomic import write_file
 from surrogate_core.execution import STOPPING, ExecutorSpec, WorkerNotStarted
 from surrogate_core.journal import Journal
-from surrogate_core.problems.black_box import BlackBox, call_with
+from surrogate_core.problems.black_box import BlackBox, call_with, check_signature
+from surrogate_core.tuning.guard import DuplicateGuard
 from surrogate_core.tuning.identity import trial_key
 from surrogate_core.tuning.importance import importances
+from surrogate_core.tuning.proposals import draw
 from surrogate_core.tuning.space import TuningSpace
+from surrogate_core.tuning.storage import Storage
 from surrogate_core.tuning.study import StudyResult, StudySpec, search
 from surrogate_core.tuning.trials import Trial
 from surrogate_core.tuning.watch import Progress
@@ -30,10 +34,11 @@ from tasks.errors import BadInput, StageFailed
 from tasks.outputs import to_json
 from tasks.parsing import plain, validated
 from tasks.settings import Execution, is_fast, load_content, shortened
-from tasks.tune import Tune, as_bad_input, workers
+from tasks.tune import Tune, as_bad_input, forget, workers
 
 STEP = "step"
 """The name under which an objective is told which step of a trial it is to make, where trials have several."""
+DESIGNS = 20  # for which the function is looked at before any is tried
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class ObjectiveStudy:
         spec: how it is searched.
         executor: where the function is called.
         folder: where all of it is kept.
+        guarded: the name of what values depend on.
     """
 
     target: str
@@ -65,6 +71,7 @@ class ObjectiveStudy:
     spec: StudySpec
     executor: ExecutorSpec
     folder: Path
+    guarded: str
 
     @classmethod
     def of(cls, root: Path, target: str, settings: Path, overrides: Sequence[str]) -> "ObjectiveStudy":
@@ -80,7 +87,8 @@ class ObjectiveStudy:
             tune = shortened("tune", tune)
         given = plain(content.get("execution") or {}, "execution")
         execution: Execution = validated(TypeAdapter(Execution), given, "execution", Execution)
-        space, spec = tune.own_space, tune.study(tune.steps)
+        space = tune.own_space
+        spec = tune.checked(space, tune.steps)
         if tune.steps > 1 and STEP in (tune.space or {}):
             raise BadInput(f"tune.space.{STEP}: expected another name, as that of a trial's step, got it")
         executor = workers(execution.spec, space)
@@ -88,18 +96,20 @@ class ObjectiveStudy:
             raise BadInput(
                 f"tune.timeout: needs executor processes or dask, which can stop a call, got {executor.kind}"
             )
-        _ = tune.kept_at
-        box = BlackBox(target)
+        box, rng = BlackBox(target), np.random.default_rng(0)
         try:
-            box.resolve()
+            function = box.resolve()
+            for _ in range(DESIGNS):  # which names there are depends on the branches
+                names = list(space.propose(lambda name, what: draw(what, rng)))
+                check_signature(function, names + [STEP] * (tune.steps > 1), target)
         except ValueError as error:
             raise BadInput(f"--objective: {error}") from error
         source = box.source()
         about = [target, source.read_bytes().hex() if source is not None else "", spec.identity(space, ())]
         digest = hashlib.sha256(trial_key({"study": about}).encode()).hexdigest()[:12]
-        return cls(
-            target, tune, space, spec, executor, root / "runs" / "tune" / f"{target.rpartition(':')[2]}-{digest}"
-        )
+        folder = root / "runs" / "tune" / f"{target.rpartition(':')[2]}-{digest}"
+        guarded = trial_key({"about": [*about[:2], tune.steps, tune.direction]})
+        return cls(target, tune, space, spec, executor, folder, guarded)
 
     @property
     def journal(self) -> Path:
@@ -128,30 +138,44 @@ class ObjectiveStudy:
         """
         if warned := advice(self.executor.n_workers or 1, self.space):
             on_warning(warned)
-        kept_at = self.tune.kept_at
+        kept_at = self.tune.kept_at(self.folder.name)
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not self.tune.allow_resume:
-            self.journal.unlink(missing_ok=True)
         try:
-            with (
-                as_bad_input(),
-                nullcontext() if kept_at else Journal(self.journal) as journal,
-                self.tune.open_guard(root) as guard,
-            ):
-                return search(
-                    Objective(BlackBox(self.target)),
-                    self.space,
-                    self.spec,
-                    journal=journal,
-                    executor=self.executor,
-                    guard=guard,
-                    storage=kept_at,
-                    timeout=self.tune.timeout,
-                    on_trial=on_trial,
-                    on_warning=on_warning,
-                )
+            with as_bad_input(), self.tune.open_guard(root, self.guarded) as guard:
+                if not self.tune.allow_resume:
+                    forget(self.journal, guard)
+                with nullcontext() if kept_at else Journal(self.journal) as journal:
+                    if journal is not None and journal.damaged:
+                        on_warning(
+                            f"{self.journal}: {journal.damaged} damaged lines skipped; what they told is done again"
+                        )
+                    result = self._search(journal, guard, kept_at, on_trial, on_warning)
+                if kept_at is None and all(trial.status == "failed" for trial in result.trials):
+                    forget(self.journal, guard)  # what is mended elsewhere than in the function's file is tried again
+                return result
         except WorkerNotStarted as error:
             raise BadInput(f"--objective: {error.reason.removeprefix('ValueError: ')}") from error
+
+    def _search(
+        self,
+        journal: Journal | None,
+        guard: DuplicateGuard | None,
+        kept_at: Storage | None,
+        on_trial: Callable[[Trial, Progress], None],
+        on_warning: Callable[[str], None],
+    ) -> StudyResult:
+        return search(
+            Objective(BlackBox(self.target)),
+            self.space,
+            self.spec,
+            journal=journal,
+            executor=self.executor,
+            guard=guard,
+            storage=kept_at,
+            timeout=self.tune.timeout,
+            on_trial=on_trial,
+            on_warning=on_warning,
+        )
 
     def write(self, result: StudyResult) -> tuple[dict[str, Any], list[Path]]:
         """Writes what a study came to, as `study.json` and pictures; returns it with the files.
@@ -162,13 +186,17 @@ class ObjectiveStudy:
         told = self._report(result)
         files = [self.folder / "study.json"]
         write_file(files[0], to_json(told))
+        if not result.trials:
+            raise StageFailed(
+                f"tune.guard: every design of tune.space has been tried by another search, says {self.tune.guard}"
+            )
         if told["best"] is None:
             first = next((trial.reason for trial in result.trials if trial.reason), "there were no trials")
             smoke = " (the first few were tried alone: tune.smoke)" if result.stopped == "smoke" else ""
             raise StageFailed(f"tune: all {len(result.trials)} trials failed{smoke}, the first with: {first}")
-        for name, draw in self._figures(told).items():
+        for name, figure in self._figures(told).items():
             files.append(self.folder / f"{name}.png")
-            write_file(files[-1], pictures.png(draw()))
+            write_file(files[-1], pictures.png(figure()))
         return told, files
 
     def _report(self, result: StudyResult) -> dict[str, Any]:

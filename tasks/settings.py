@@ -254,7 +254,7 @@ def parse_settings(content: Mapping[str, Any]) -> Settings:
     if not settings.problem.is_offline and settings.collect.n_samples < 2 * settings.validate.folds:
         needed = f"2 * validate.folds = {2 * settings.validate.folds}"
         raise BadInput(f"collect.n_samples: expected an integer >= {needed}, got {settings.collect.n_samples}")
-    _ = settings.tune_space, settings.tune.study(settings.validate.folds), settings.tune.kept_at
+    settings.tune.checked(settings.tune_space, settings.validate.folds)
     for name, own in (("direction", "minimize"), ("steps", 1), ("timeout", None)):
         if (got := getattr(settings.tune, name)) != own:
             raise BadInput(f"tune.{name}: expected {own} but for an objective of your own, got {got}")

@@ -11,9 +11,11 @@ from pydantic import Field, Strict
 from pydantic.dataclasses import dataclass as checked
 
 from surrogate_core.execution import ClusterNotFound, ExecutorSpec
+from surrogate_core.journal import Journal
 from surrogate_core.surrogates.base import Surrogate
 from surrogate_core.surrogates.files import SURROGATES
 from surrogate_core.tuning.guard import DuplicateGuard, PlaceNotReached
+from surrogate_core.tuning.records import claimed_in
 from surrogate_core.tuning.samplers import Pruner, Sampler
 from surrogate_core.tuning.space import TuningSpace
 from surrogate_core.tuning.storage import Storage
@@ -88,28 +90,54 @@ class Tune:
         except ValueError as error:
             raise BadInput(str(error)) from error
 
-    @property
-    def kept_at(self) -> Storage | None:
-        """The database that keeps the study, if one does.
+    def checked(self, space: TuningSpace, n_steps: int) -> StudySpec:
+        """`study` of a space, where all is known to suit: what is wrong shows before any work.
 
         Raises:
-            BadInput: it is no URL of one.
+            BadInput: a value is not as expected, or does not go with another.
+        """
+        spec = self.study(n_steps)
+        if spec.proposed_by.kind == "grid":
+            with as_bad_input():
+                space.expand()
+        _ = self.kept_at("")
+        return spec
+
+    def kept_at(self, name: str) -> Storage | None:
+        """The database that keeps the study, if one does.
+
+        Args:
+            name: of the study there, unless the settings have one; whoever gives the same one joins it.
+
+        Raises:
+            BadInput: it is no URL of one, or the study is to begin anew.
         """
         given = self.storage or os.environ.get(STORAGE)
         if not given:
             return None
-        known = given if isinstance(given, dict) else {"url": given}
+        known = dict(given) if isinstance(given, dict) else {"url": given}
+        if not self.allow_resume:
+            raise BadInput(
+                "tune.allow_resume: expected true, as a database keeps the study, got false; "
+                "another tune.storage.name begins another study"
+            )
         names = [field.name for field in fields(Storage)]
-        for name in known:
-            if name not in names:
-                raise BadInput(f"tune.storage.{name}: {unknown(name, names)}")
+        for key in known:
+            if key not in names:
+                raise BadInput(f"tune.storage.{key}: {unknown(key, names)}")
         if not isinstance(known.get("url"), str):
             raise BadInput(f"tune.storage.url: expected the URL of a database, got {said(known.get('url'))}")
+        if name:
+            known.setdefault("name", name)
         with as_bad_input():
             return Storage(**known)
 
-    def open_guard(self, root: Path) -> AbstractContextManager[DuplicateGuard | None]:
+    def open_guard(self, root: Path, name: str) -> AbstractContextManager[DuplicateGuard | None]:
         """What has been tried, if that is kept: at a URL, or in a file below a folder.
+
+        Args:
+            root: the folder.
+            name: of what values depend on: of the same one designs are tried once.
 
         Raises:
             BadInput: it is neither, or does not answer.
@@ -117,7 +145,7 @@ class Tune:
         if self.guard is None:
             return nullcontext()
         try:
-            return DuplicateGuard(self.guard if "://" in self.guard else root / self.guard)
+            return DuplicateGuard(self.guard if "://" in self.guard else root / self.guard, name=name)
         except (ValueError, PlaceNotReached) as error:
             raise BadInput(f"tune.guard: {str(error).removeprefix('place: ')}") from error
 
@@ -161,7 +189,8 @@ class Tune:
             given = {kind: None for kind, surrogate in SURROGATES.items() if surrogate.searched}
         if not given:
             raise BadInput("tune.space: expected at least one field of fit.surrogate with its values, got none")
-        is_nested = any(name in SURROGATES for name in given)
+        fields_of = [of for of in given.values() if of is None or (isinstance(of, Mapping) and "type" not in of)]
+        is_nested = any(name in SURROGATES for name in given) or len(fields_of) == len(given)
         branches: dict[str, Mapping[str, Any]] = {}
         for kind, of_fields in given.items() if is_nested else [(champion.kind, given)]:
             path = f"tune.space.{kind}" if is_nested else "tune.space"
@@ -188,7 +217,18 @@ def as_bad_input() -> Iterator[None]:
     except PlaceNotReached as error:
         raise BadInput(f"tune.guard: {error}") from error
     except ValueError as error:
-        raise BadInput(f"tune.{error}") from error
+        raise BadInput(f"tune.{str(error).removeprefix('tune.')}") from error
+
+
+def forget(journal: Path, guard: DuplicateGuard | None) -> None:
+    """Lets a study begin anew: nothing that its journal tells of counts as tried."""
+    if not journal.exists():
+        return
+    if guard is not None:
+        with Journal(journal) as known:
+            for signature in claimed_in(known):
+                guard.remove(signature)
+    journal.unlink()
 
 
 def workers(executor: ExecutorSpec, space: TuningSpace) -> ExecutorSpec:

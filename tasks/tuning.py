@@ -1,9 +1,10 @@
 """The search of surrogate specs that the stage `tune` makes: a trial is a cross-validation, its folds the steps."""
 
+import hashlib
 import math
 import os
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ from surrogate_core.dataset import Dataset
 from surrogate_core.execution import ExecutorSpec
 from surrogate_core.surrogates.base import Surrogate
 from surrogate_core.tuning.champion import complexity, one_standard_error
+from surrogate_core.tuning.identity import trial_key
 from surrogate_core.tuning.importance import importances
 from surrogate_core.tuning.study import StudyResult, search
 from surrogate_core.tuning.trials import Trial
@@ -19,7 +21,8 @@ from surrogate_core.tuning.watch import Progress as StudyProgress
 from surrogate_core.validation.cross_validation import Folds
 from tasks.errors import StageFailed
 from tasks.evaluations import Progress, open_journal
-from tasks.tune import as_bad_input, spec_of, workers
+from tasks.outputs import config
+from tasks.tune import as_bad_input, forget, spec_of, workers
 from tasks.workspace import Workspace
 
 PRECOMPUTE = "SURROGATE_PRECOMPUTE"  # 0: folds and distances are computed anew for each trial, which saves memory
@@ -88,15 +91,13 @@ def search_specs(workspace: Workspace, key: str, champion: Surrogate, dataset: D
     def tell(trial: Trial, how: StudyProgress) -> None:
         progress(how.n_told, how.n_trials, "specs")
 
-    kept_at, first = asked.kept_at, asked.own_design(champion)
-    if not asked.allow_resume:
-        workspace.journal("tune", f"{key}.trials").unlink(missing_ok=True)
+    kept_at, first = asked.kept_at(f"tune-{key}"), asked.own_design(champion)
     executor = workers(_where(execution.spec), space)
-    with (
-        nullcontext() if kept_at else open_journal(workspace, "tune", f"{key}.trials") as journal,
-        as_bad_input(),
-        asked.open_guard(workspace.root) as guard,
-    ):
+    about = [config(champion), hashlib.sha256(dataset.to_bytes()).hexdigest(), validate.folds, validate.seed]
+    with as_bad_input(), asked.open_guard(workspace.root, trial_key({"about": about})) as guard, ExitStack() as stack:
+        if not asked.allow_resume:
+            forget(workspace.journal("tune", f"{key}.trials"), guard)
+        journal = None if kept_at else stack.enter_context(open_journal(workspace, "tune", f"{key}.trials"))
         study = search(
             SpecObjective(champion, make),
             space,

@@ -156,6 +156,8 @@ def test_the_verdict_on_designs_from_data_alone(default: float, plain: float, he
     [
         ((0.3, 0.2, 0.4), "win"),
         ((0.3, -0.2, 0.0), "tie"),  # seeds differ by more than the observations of each
+        ((0.0, 0.0, 0.7), "tie"),  # a single seed tells nothing, whatever rounding does
+        ((0.0, 0.0, -0.049), "tie"),
         ((-0.3, -0.2, -0.4), "loss"),
         ((0.3, 0.2, None), "loss"),  # an observation that was ruled out
         ((0.0, 0.0, 0.0), "tie"),

@@ -161,6 +161,27 @@ def test_where_all_trials_fail_the_study_ends_early_and_says_why(folder: Path) -
     with pytest.raises(StageFailed, match=why):
         made.write(run(made, folder))
     assert orjson.loads((made.folder / "study.json").read_bytes())["best"] is None
+    assert not made.journal.exists()  # what is mended anywhere is tried again
+
+
+def test_where_others_have_tried_all_designs_it_says_so(folder: Path) -> None:
+    small = ["tune.guard=tried.db", "tune.space={layers: [1, 2], rate: [0.01], kind: [tree]}", "tune.n_trials=2"]
+    run(study(folder, *small), folder)
+    for seed in (3, 3):
+        made = study(folder, *small, f"tune.seed={seed}")
+        with pytest.raises(StageFailed, match=r"^tune\.guard: every design of tune\.space has been tried by another"):
+            made.write(run(made, folder))
+    again = run(study(folder, *small, "tune.allow_resume=false"), folder)  # its own may be tried anew
+    assert (n_calls(folder), len(again.trials)) == (4, 2)
+
+
+def test_a_database_keeps_the_studies_of_each_function_apart(folder: Path) -> None:
+    kept = f"tune.storage=sqlite:///{folder / 'study.db'}"
+    first = run(study(folder, kept), folder)
+    assert len(run(study(folder, kept), folder).trials) == n_calls(folder) == 24  # which it joins
+    other = run(study(folder, kept, target="train:of_dict"), folder)
+    assert n_calls(folder) == 48
+    assert len(other.trials) == len(first.trials) == 24
 
 
 @pytest.mark.parametrize(
@@ -178,6 +199,16 @@ def test_where_all_trials_fail_the_study_ends_early_and_says_why(folder: Path) -
         (("tune.steps=2", "tune.space.step=[1, 2]"), "train:loss", "tune.space.step: expected another name"),
         (("execution.executor=many",), "train:loss", "execution.executor: expected 'serial'"),
         (("tune.storage=trials.db",), "train:loss", "tune.storage: expected the URL of a database such as sqlite"),
+        (("tune.storage={url: 'sqlite:///s.db', name: 5}",), "train:loss", "tune.storage.name: expected a name, got 5"),
+        (
+            ("tune.storage=sqlite:///s.db", "tune.allow_resume=false"),
+            "train:loss",
+            "tune.allow_resume: expected true, as a database keeps the study, got false; another tune.storage.name",
+        ),
+        (("tune.strategy=grid",), "train:loss", "tune.space.rate: expected a grid, an int or a float with a step"),
+        (("tune.sampler={kind: tpe, gamma: 3}",), "train:loss", "tune.sampler.gamma: expected Callable"),
+        (("tune.space.deep=[1]",), "train:loss", "--objective: expected a function of "),
+        (("tune.steps=3",), "train:loss", "--objective: expected a function of "),
     ],
 )
 def test_bad_input_is_one_line_that_names_the_field(

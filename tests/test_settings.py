@@ -126,6 +126,10 @@ MISTAKES = [
     (f"{X}={{type: float, low: 0, high: 1, 3: 4}}", f"{X}.3: "),
     ("problem.space={1: {type: float}}", "problem.space.1.low: expected a value, got none"),
     ("tune.space={1: [2]}", "tune.space.1: "),
+    (
+        "tune.space={gaussian_proces: {kernel: [rbf]}}",
+        "tune.space.gaussian_proces: unknown key; did you mean gaussian_process?",
+    ),
     ("fit.surrogate={kind: gaussian_process, 1: 2}", "fit.surrogate.1: "),
     # A value that is missing
     ("problem={}", "problem: expected one of function, command, data, name, got none"),

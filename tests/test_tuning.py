@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import multiprocessing
+import os
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -18,6 +21,7 @@ from hypothesis import strategies as st
 
 from surrogate_core.execution import ExecutorSpec
 from surrogate_core.journal import Journal
+from surrogate_core.tuning.guard import DuplicateGuard
 from surrogate_core.tuning.identity import trial_key
 from surrogate_core.tuning.samplers import Pruner, PrunerName, Sampler, SamplerName, silent
 from surrogate_core.tuning.study import SEED, StudyResult, StudySpec, search
@@ -296,6 +300,13 @@ def test_a_spec_that_cannot_be_is_refused_by_name(given: dict[str, Any], message
         (lambda: Sampler("tpe", {"seed": 1}), "sampler.seed: expected some of "),
         (lambda: Pruner("half"), "pruner: expected one of none, median, successive_halving, hyperband, wilcoxon, got"),  # type: ignore[arg-type]
         (lambda: Pruner("median", {"p": 1}), "pruner.p: expected some of "),
+        (lambda: Sampler("tpe", {"n_startup_trials": "x"}), "sampler.n_startup_trials: expected int, got 'x'"),
+        (lambda: Sampler("tpe", {"multivariate": "a"}), "sampler.multivariate: expected bool . None, got 'a'"),
+        (lambda: Sampler("tpe", {"gamma": 3}), "sampler.gamma: expected Callable"),
+        (lambda: Sampler("tpe", {"n_ei_candidates": 0}), "sampler.n_ei_candidates: expected a number >= 1, got 0"),
+        (lambda: Sampler("cmaes", {"sigma0": "a"}), r"sampler.sigma0: expected float \| None, got 'a'"),
+        (lambda: Sampler("qmc", {"qmc_type": "foo"}), "sampler: expected options that go together, got "),
+        (lambda: Pruner("wilcoxon", {"p_threshold": 3.0}), "pruner: expected options that go together, got "),
     ],
 )
 def test_a_sampler_or_pruner_that_is_not_known_is_refused_by_name(make: Callable[[], Any], message: str) -> None:
@@ -326,6 +337,20 @@ def test_a_pruner_breaks_off_some_trials_and_not_others(kind: PrunerName) -> Non
     assert n["pruned"] > 0
     assert len(objective.calls) == sum(len(trial.steps) for trial in study.trials) < 6 * 32
     assert study.best.value == pytest.approx(0, abs=0.02)
+
+
+@pytest.mark.parametrize("kind", ["random", "tpe"])
+def test_what_was_pruned_is_not_taken_for_a_good_design_when_it_is_proposed_again(kind: SamplerName) -> None:
+    """The first steps of all designs are low; that of a pruned one is not its value."""
+
+    def late(params: Mapping[str, Any], step: int) -> float:
+        return (0.0 if step < 6 else 10.0) + params["x"]
+
+    wilcoxon = Pruner("wilcoxon", {"n_startup_steps": 2})
+    spec = StudySpec(20, sampler=Sampler(kind), pruner=wilcoxon, n_steps=10, batch=2, seed=3)
+    study = search(late, {"x": list(range(20))}, spec, first=[{"x": 0}])
+    assert study.n_duplicates > 0
+    assert [trial.status for trial in study.trials] == ["ok"] * 2 + ["pruned"] * 18  # the first batch knows no better
 
 
 def test_without_a_pruner_the_value_is_the_mean_of_all_steps() -> None:
@@ -372,16 +397,23 @@ def test_a_study_in_steps_goes_on_as_if_nothing_had_been(kind: PrunerName, kille
         assert told(search(in_steps, GRID, spec, journal=journal)) == expected
 
 
-def test_a_study_that_ended_goes_on_with_more_trials(tmp_path: Path) -> None:
-    spec = spec_of("tpe", MIXED, n_trials=12)
+@pytest.mark.parametrize("kind", SAMPLERS)
+@pytest.mark.parametrize(("n", "n_more"), [(10, 20), (12, 60)], ids=["amid a batch", "to a long one"])
+def test_a_study_that_ended_goes_on_with_more_trials(kind: SamplerName, n: int, n_more: int, tmp_path: Path) -> None:
+    numbers = {name: {"type": "int", "low": 0, "high": 9} for name in "xy"}
+    spec = StudySpec(n, sampler=Sampler(kind), batch=4, seed=1)
+
+    def far(params: Mapping[str, Any]) -> float:
+        return float((params["x"] - 3) ** 2 + (params["y"] - 7) ** 2)
+
     with Journal(tmp_path / "tune.jsonl") as journal:
-        search(valley, MIXED, spec, journal=journal)
-    more = Counted(valley)
+        search(far, numbers, spec, journal=journal)
+    more = Counted(far)
     with Journal(tmp_path / "tune.jsonl") as journal:
-        study = search(more, MIXED, replace(spec, n_trials=20), journal=journal)
-    assert len(study.trials) == 20
-    assert len(more.calls) == 8
-    assert told(study) == told(search(valley, MIXED, replace(spec, n_trials=20)))
+        study = search(more, numbers, replace(spec, n_trials=n_more), journal=journal)
+    assert len(study.trials) == n_more
+    assert len(more.calls) == n_more - n
+    assert told(study) == told(search(far, numbers, replace(spec, n_trials=n_more)))
 
 
 @pytest.mark.parametrize(
@@ -399,14 +431,14 @@ def test_the_journal_of_another_study_is_refused_by_name(change: dict[str, Any],
 
 
 def test_a_trial_that_kills_its_process_is_retried_once(tmp_path: Path) -> None:
-    spec = StudySpec(4, sampler=Sampler("grid"), batch=4)
-    space = {"x": [1, 2, 3, 4]}
-    for _ in range(2):  # a study whose process dies in the second trial
-        with Journal(tmp_path / "j.jsonl") as journal, pytest.raises(KeyboardInterrupt):
-            search(_deadly(2), space, spec, journal=journal)
+    for _ in range(2):
+        process = multiprocessing.get_context("spawn").Process(target=_killed, args=(tmp_path / "j.jsonl",))
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
     calls = Counted(lambda params: params["x"])
     with Journal(tmp_path / "j.jsonl") as journal:
-        study = search(calls, space, spec, journal=journal)
+        study = search(calls, OF_FOUR, IN_TURN, journal=journal)
     assert [(t.status, t.reason) for t in study.trials] == [
         ("ok", ""),
         ("failed", "its process was killed 2 times"),
@@ -416,13 +448,90 @@ def test_a_trial_that_kills_its_process_is_retried_once(tmp_path: Path) -> None:
     assert len(calls.calls) == 2
 
 
-def _deadly(x: int) -> Objective:
+OF_FOUR, IN_TURN = {"x": [1, 2, 3, 4]}, StudySpec(4, sampler=Sampler("grid"), batch=4)
+
+
+def _killed(path: Path) -> None:
+    """A study whose process dies in the second trial."""
+
     def objective(params: Mapping[str, Any]) -> float:
-        if params["x"] == x:
-            raise KeyboardInterrupt
+        if params["x"] == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
         return float(params["x"])
 
-    return objective
+    with Journal(path) as journal:
+        search(objective, OF_FOUR, IN_TURN, journal=journal)
+
+
+def test_an_interrupt_is_no_kill(tmp_path: Path) -> None:
+    for _ in range(3):
+        with Journal(tmp_path / "j.jsonl") as journal, pytest.raises(KeyboardInterrupt):
+            search(Counted(lambda params: params["x"], 2), OF_FOUR, IN_TURN, journal=journal)
+    with Journal(tmp_path / "j.jsonl") as journal:
+        study = search(lambda params: params["x"], OF_FOUR, IN_TURN, journal=journal)
+    assert [trial.status for trial in study.trials] == ["ok"] * 4
+
+
+def test_what_a_damaged_line_told_of_is_done_again(tmp_path: Path) -> None:
+    path, spec = tmp_path / "j.jsonl", spec_of("tpe", MIXED, n_trials=16)
+    with Journal(path) as journal:
+        expected = told(search(valley, MIXED, spec, journal=journal))
+    content = path.read_bytes()
+    place = content.index(b'"end":"trial/3"')
+    path.write_bytes(content[:place] + b"#" + content[place + 1 :])
+    again = Counted(valley)
+    with Journal(path) as journal:
+        assert journal.damaged == 1
+        assert told(search(again, MIXED, spec, journal=journal)) == expected
+    assert len(again.calls) == 1
+
+
+@pytest.mark.parametrize("kind", ["random", "grid"])
+def test_designs_that_were_claimed_and_not_begun_are_tried_by_the_study_that_goes_on(
+    kind: SamplerName, tmp_path: Path
+) -> None:
+    space, spec = {"x": list(range(40))}, StudySpec(40, sampler=Sampler(kind), batch=8, seed=0)
+    for calls in (Counted(lambda params: params["x"], 12), Counted(lambda params: params["x"])):
+        with Journal(tmp_path / "j.jsonl") as journal, DuplicateGuard(tmp_path / "guard") as guard:
+            try:
+                study = search(calls, space, spec, journal=journal, guard=guard)
+            except KeyboardInterrupt:
+                continue
+    assert sorted(trial.params["x"] for trial in study.trials) == list(range(40))
+    assert study.reproducible
+
+
+def test_a_grid_counts_what_others_have_tried(tmp_path: Path) -> None:
+    with DuplicateGuard(tmp_path / "guard") as guard:
+        search(lambda params: params["x"], OF_FOUR, StudySpec(2, strategy="grid"), guard=guard)
+        rest = search(lambda params: params["x"], OF_FOUR, StudySpec(4, strategy="grid"), guard=guard)
+    assert [trial.params["x"] for trial in rest.trials] == [3, 4]
+    assert (rest.n_duplicates, rest.duplicate_ratio, rest.reproducible) == (2, 0.5, False)
+
+
+def test_an_objective_cannot_change_its_design(tmp_path: Path) -> None:
+    space = {"layers": {"type": "categorical", "values": [[1], [2, 3]]}}
+
+    def careless(params: dict[str, Any], step: int) -> float:
+        params["layers"].append(9)
+        return float(len(params["layers"]))
+
+    with Journal(tmp_path / "j.jsonl") as journal:
+        study = search(careless, space, StudySpec(2, n_steps=2, strategy="grid"), journal=journal)
+    assert [trial.params["layers"] for trial in study.trials] == [[1], [2, 3]]
+    assert [trial.steps for trial in study.trials] == [(2.0, 2.0), (3.0, 3.0)]
+
+
+@pytest.mark.parametrize(
+    ("returned", "reason"),
+    [
+        ({"value": 1.0, "constraints": [0.5]}, "constraint 1: expected <= 0, got 0.5"),
+        ({"value": 1.0, "constraints": [-0.5], "gradient": {"x": 2.0}}, ""),
+    ],
+)
+def test_a_broken_constraint_is_a_failure(returned: dict[str, Any], reason: str) -> None:
+    study = search(lambda params: returned, {"x": {"type": "float", "low": 0, "high": 1}}, StudySpec(1))
+    assert study.trials[0].reason == reason
 
 
 def test_any_json_value_may_be_in_the_space(tmp_path: Path) -> None:
@@ -503,9 +612,11 @@ def test_trials_that_teach_nothing_are_warned_of_and_others_are_not() -> None:
     def warnings(objective: Objective) -> list[str]:
         return list(search(objective, MIXED, spec_of("random", MIXED, smoke=0)).warnings)
 
-    assert ["0 failed, 10 had a value" in line or "had a value seen before" in line for line in warnings(flat)] == [
-        True
-    ]
+    def counting(params: Mapping[str, Any]) -> float:
+        return round(20 * params["x"])
+
+    assert ["0 failed, 9 had the commonest value" in line for line in warnings(flat)] == [True]
+    assert warnings(counting) == []
     assert ["the first for: no convergence" in line for line in warnings(failing)] == [True]
     assert warnings(fine) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 import pickle
 import random
@@ -192,6 +193,27 @@ def test_threads_are_granted_each_signature_once(guard: DuplicateGuard) -> None:
     with ThreadPoolExecutor(8) as pool:
         granted = [signature for part in pool.map(claim_all, range(8)) for signature in part]
     assert sorted(granted) == sorted(f"s{i}" for i in range(150))
+
+
+def test_closing_waits_for_the_calls_of_other_threads(tmp_path: Path) -> None:
+    guard, said = DuplicateGuard(tmp_path / "guard"), list[str]()
+
+    def work(name: str) -> None:
+        try:
+            for i in itertools.count():
+                guard.claim(f"{name}{i}")
+                guard.seen(f"{name}{i}")
+        except ValueError as error:
+            said.append(str(error))
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.2)
+    guard.close()
+    for thread in threads:
+        thread.join()
+    assert said == [f"guard: {tmp_path / 'guard'} is closed"] * 3
 
 
 def test_a_closed_guard_says_so(place: str) -> None:

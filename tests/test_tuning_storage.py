@@ -140,6 +140,7 @@ def test_the_trial_of_a_killed_process_is_tried_once_more_by_another(storage: St
     [
         ("nonsense", "storage: expected the URL of a database such as sqlite:///study.db, got 'nonsense'"),
         ("redis://localhost/0", "storage: expected the URL of a database such as sqlite:///study.db, got 'redis:"),
+        ("postgres://me:secret@host/x", r"storage: expected the URL of .*, got 'postgres://me:\*\*\*@host/x'$"),
     ],
 )
 def test_what_is_no_database_is_refused(url: str, message: str) -> None:
@@ -156,10 +157,12 @@ def test_a_database_that_does_not_answer_is_one_line_without_its_password() -> N
     assert "secret" not in repr(storage)
 
 
-def test_another_direction_or_a_journal_beside_it_is_refused(tmp_path: Path) -> None:
+def test_another_direction_or_space_or_a_journal_beside_it_is_refused(tmp_path: Path) -> None:
     storage = Storage(f"sqlite:///{tmp_path / 'study.db'}")
     search(valley, SPACE, StudySpec(2), storage=storage)
     with pytest.raises(ValueError, match=r"^direction: expected minimize, as the study surrogate has, got maximize"):
         search(valley, SPACE, StudySpec(2, direction="maximize"), storage=storage)
+    with pytest.raises(ValueError, match=r"^space: expected that of the study surrogate in the database, .*tool"):
+        search(valley, {"tool": [1, 2]}, StudySpec(2), storage=storage)
     with Journal(tmp_path / "j.jsonl") as journal, pytest.raises(ValueError, match=r"^journal: expected none"):
         search(valley, SPACE, StudySpec(2), storage=storage, journal=journal)

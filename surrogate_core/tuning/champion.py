@@ -11,6 +11,7 @@ Of the signed-rank test Wilcoxon (1945), Biometrics Bulletin 1, 80.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -46,7 +47,12 @@ def one_standard_error(trials: Sequence[Trial], complexity: Callable[[Trial], An
 
 
 def complexity(spec: Surrogate, champion: Surrogate, rows: Dataset) -> tuple[float, int]:
-    """Seconds of a fit, as a model has them, not a clock; and how many fields are not the champion's."""
+    """Seconds of a fit, as a model has them, not a clock; and how many fields are not the champion's.
+
+    The champion comes last: it is its own challenger only where nothing else is as good.
+    """
+    if spec == champion:
+        return math.inf, 0
     estimate = spec.estimate(rows.n_samples, rows.n_dims, rows.gradients is not None)
     changed = [field.name for field in fields(spec) if getattr(spec, field.name) != getattr(champion, field.name, None)]
     return estimate.seconds, len(changed)
@@ -77,6 +83,8 @@ def duel(
 ) -> Duel:
     """Both cross-validated on the same folds, of REPEATS shuffles other than that of the seed.
 
+    Fewer than ten rows prove nothing at LEVEL: nobody wins.
+
     Args:
         champion, challenger: where they are one, it is nobody's win.
         dataset, folds, seed, n_workers: as of `cross_validate`.
@@ -93,8 +101,8 @@ def duel(
 
     with np.errstate(invalid="ignore"):
         differences = log_density(challenger) - log_density(champion)
-    ranked = np.where(np.isnan(differences), 0.0, differences)  # of a row that both rule out neither knows more
-    p_value = float(wilcoxon(ranked, alternative="greater").pvalue) if ranked.any() else 1.0
+    differences[np.isnan(differences)] = 0.0  # of a row that both rule out neither knows more
+    p_value = float(wilcoxon(differences, alternative="greater").pvalue) if differences.any() else 1.0
     return Duel(float(differences.mean()), _standard_error(differences), p_value)
 
 

@@ -14,7 +14,7 @@ import optuna
 from surrogate_core.execution import ExecutorSpec, Pool, open_pool
 from surrogate_core.journal import Journal
 from surrogate_core.measurement import interpret
-from surrogate_core.tuning.identity import param_signature
+from surrogate_core.tuning.merge import copied
 from surrogate_core.tuning.proposals import Proposer
 from surrogate_core.tuning.records import TRIES, Records
 from surrogate_core.tuning.space import TuningSpace
@@ -43,10 +43,22 @@ class _Call:
             return None
         params, step = job
         if self.n_steps == 1:
-            return interpret(self.objective(params)).value
+            return _value(self.objective(copied(params)), params)
         if step is not None:
-            return interpret(self.objective(params, step)).value
-        return [interpret(self.objective(params, k)).value for k in range(self.n_steps)]
+            return _value(self.objective(copied(params), step), params)
+        return [_value(self.objective(copied(params), k), params) for k in range(self.n_steps)]
+
+
+def _value(returned: Any, params: Mapping[str, Any]) -> float:
+    """The value in what an objective returned.
+
+    Raises:
+        TypeError, ValueError: there is none, or a constraint is not met.
+    """
+    told = interpret(returned, params)
+    if told.status != "ok":
+        raise ValueError(told.reason)
+    return told.value
 
 
 class Run:
@@ -89,7 +101,7 @@ class Run:
             self.watch.warn(warned)
         sampler, precision = spec.proposed_by, spec.precision_in(space)
         identity = spec.identity(space, first)
-        self._records = Records(journal, identity, spec.asynchronous, sampler.is_stateful or spec.pruner.is_stateful)
+        self._records = Records(journal, identity)
         # Those who work on one study must not propose alike.
         self._first_batch = 0 if joined is None else secrets.randbits(31)
         retried = self._records.in_flight.values() if spec.asynchronous else []  # a batch is proposed as it was
@@ -104,7 +116,7 @@ class Run:
             precision=precision,
             first=[*retried, *first],
             guard=guard,
-            own=[] if guard is None else [param_signature(params, precision) for params in self._records.claimed],
+            records=self._records,
             joined=joined,
         )
         self.told: list[Trial] = []
@@ -126,11 +138,20 @@ class Run:
                 stack.enter_context(self._joined)
             self._take_up()
             pool = stack.enter_context(open_pool(self._call, self._executor, self._timeout))
-            (self._asynchronously if self._spec.asynchronous else self._in_batches)(pool)
+            try:
+                (self._asynchronously if self._spec.asynchronous else self._in_batches)(pool)
+            except BaseException:
+                self._records.interrupt()
+                raise
 
     def _take_up(self) -> None:
-        """What an earlier process has finished."""
-        history = self._records.history
+        """What an earlier process has finished, but for what depends on more than that, which is proposed again."""
+        if self._spec.asynchronous:
+            history = self._records.in_order_of_end()
+        elif self._spec.proposed_by.is_stateful or self._spec.pruner.is_stateful:
+            history = []
+        else:
+            history = self._records.take_up(self._size)
         self._proposer.restore(history)
         for trial, is_duplicate in history:
             if not is_duplicate:
@@ -155,11 +176,13 @@ class Run:
             return False
         return True
 
+    def _size(self, n_told: int) -> int:
+        """Trials of the batch that comes after so many."""
+        return min(self._batch, self._n_trials - n_told)
+
     def _in_batches(self, pool: Pool) -> None:
         while not self._is_over():
-            n = min(self._batch, self._n_trials - len(self.told))
-            if len(self.told) < self._spec.n_smoke:
-                n = min(n, self._spec.n_smoke - len(self.told))
+            n = self._size(len(self.told))
             proposals = self._proposer.propose(self._first_batch + self._records.n_batches, n)
             if not proposals:
                 self.stopped = "exhausted"
@@ -169,7 +192,12 @@ class Run:
                 TrialUnderWay(first + i, proposal, self._spec.n_steps, self._joined is not None)
                 for i, proposal in enumerate(proposals)
             ]
-            self._evaluate(pool, trials)
+            n_smoke = max(0, min(self._spec.n_smoke, self._n_trials) - first)
+            self._evaluate(pool, trials[:n_smoke])
+            failed = [trial for trial in trials[:n_smoke] if trial.done.status == "failed"]
+            if n_smoke and len(failed) == n_smoke and self.watch.n_failed == first:
+                trials = failed  # nothing has worked: the rest is not tried
+            self._evaluate(pool, trials[n_smoke:])
             for trial in trials:
                 self._tell(trial)
             self._records.close_batch(first, len(proposals), self._proposer.duplicates)
@@ -207,7 +235,7 @@ class Run:
             if not trial.is_pending:
                 self._records.end(trial.done)
 
-        pool.run([(dict(trial.params), step) for trial, step in jobs], begin, end)
+        pool.run([(trial.params, step) for trial, step in jobs], begin, end)
 
     def _begin(self, trial: TrialUnderWay) -> None:
         if not trial.is_begun:
@@ -235,7 +263,7 @@ class Run:
                 if trial is None:
                     return None
                 under_way[i] = trial
-            return dict(under_way[i].params), None
+            return under_way[i].params, None
 
         def end(i: int, outcome: Outcome) -> None:
             trial = under_way.pop(i, None)

@@ -94,8 +94,8 @@ class DuplicateGuard:
 
     def close(self) -> None:
         """Closes the connections of all threads; afterwards every call is a ValueError."""
-        self._store.close()
-        self._store = _Closed(self.place)
+        store, self._store = self._store, _Closed(self.place)
+        store.close()
 
     def __enter__(self) -> Self:
         return self

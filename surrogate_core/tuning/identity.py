@@ -5,9 +5,9 @@ the order of a dict's items does not count; a numpy scalar is the Python value i
 an enum is its value, a UUID its text, and what is a subclass of a JSON type is of that type; 0.0 is -0.0 and NaN is
 NaN. All else is told apart: 1, 1.0, True and "1", None and NaN, 0.1 and numpy's float32 of it, the keys 1 and "1".
 
-Equal keys have equal signatures at every precision. Floats count as the nearest decimal fraction, so two that are
-within half a unit of the same one are merged, and the lower the precision, the more these are. It is no ladder, though:
-0.449 and 0.451 are 0.45 to two decimals, 0.4 and 0.5 to one, and 0 to none.
+Equal keys have equal signatures at every precision. Floats count as the nearest decimal fraction, to within rounding
+errors, so two that are within half a unit of the same one are merged, and the lower the precision, the more these are.
+It is no ladder, though: 0.449 and 0.451 are 0.45 to two decimals, 0.4 and 0.5 to one, and 0 to none.
 """
 
 from __future__ import annotations

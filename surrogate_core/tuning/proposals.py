@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState, create_trial
 
 from surrogate_core.tuning.identity import param_signature
-from surrogate_core.tuning.records import Duplicate
+from surrogate_core.tuning.records import Duplicate, Records
 from surrogate_core.tuning.samplers import Pruner, Sampler
 from surrogate_core.tuning.space import TuningSpace
 from surrogate_core.tuning.trials import Trial
@@ -58,7 +58,7 @@ class Proposer:
         precision: decimals by which designs differ.
         first: designs to propose before all others.
         guard: what has been tried by any process; None where there is this one alone.
-        own: signatures of which the guard knows from an earlier life of this process.
+        records: what remembers which claims are this study's own, which the guard knows from its earlier life.
         joined: what others who work on the study are told; None where there is this process alone.
 
     Attributes:
@@ -81,7 +81,7 @@ class Proposer:
         precision: int,
         first: Sequence[Mapping[str, Any]] = (),
         guard: DuplicateGuard | None = None,
-        own: Collection[str] = (),
+        records: Records,
         joined: Joined | None = None,
     ) -> None:
         self._space, self.study, self._sampler, self._pruner = space, study, sampler, pruner
@@ -89,7 +89,8 @@ class Proposer:
         self._first = [dict(params) for params in first]
         self._grid = space.expand() if sampler.kind == "grid" else None
         self._listed: Iterator[Mapping[str, Any]] | None = None
-        self._guard, self._own, self._joined = guard, frozenset(own), joined
+        self._guard, self._records, self._joined = guard, records, joined
+        self._own = frozenset(() if guard is None else records.claimed)
         self.n_duplicates = self.n_refused = 0
         self.tried: dict[str, Trial | None] = {}
         self.duplicates: list[Duplicate] = []
@@ -176,21 +177,39 @@ class Proposer:
             if (proposal := self._of(self._first.pop(0))) is not None:
                 return proposal
         if self._grid is not None:
-            return self._first_of(self._grid)
+            return self._queued() or self._first_of(self._untried(self._grid)) or self._queued()
         for _ in range(MAX_REPEATS):
             proposal = self._ask()
             if self._claim(proposal):
                 return proposal
             self._answer_duplicate(proposal, place)
-        return self._first_of(self._designs(np.random.default_rng([self._seed, batch, place])))
+        designs = self._designs(np.random.default_rng([self._seed, batch, place]))
+        return self._first_of(params for params in designs if not self._is_of_others(self.signature(params)))
+
+    def _queued(self) -> Proposal | None:
+        """What waits in a study that others work on too: a trial whose process is gone, or a design of another's."""
+        while self._joined is not None and self._joined.waits:
+            proposal = self._ask()
+            if self._claim(proposal):
+                return proposal
+            self._answer_duplicate(proposal, 0)
+        return None
+
+    def _untried(self, grid: Iterator[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        """Designs that nobody else has tried, for there is no sampler to be told of those; but they count."""
+        for params in grid:
+            if not self._is_of_others(self.signature(params)):
+                yield params
+            else:
+                self.n_refused += 1
+                self.n_duplicates += self._joined is None
 
     def _first_of(self, designs: Iterator[Mapping[str, Any]]) -> Proposal | None:
         return next((proposal for params in designs if (proposal := self._of(params)) is not None), None)
 
     def _of(self, params: Mapping[str, Any]) -> Proposal | None:
         """The proposal of a design that somebody else has chosen; None where it has been tried."""
-        signature = self.signature(params)
-        if signature in self.tried or (self._guard is not None and self._is_of_others(signature)):
+        if self.signature(params) in self.tried:
             return None
         self.study.enqueue_trial(self._space.raw(params))
         proposal = self._ask()
@@ -200,8 +219,7 @@ class Proposer:
         return None
 
     def _is_of_others(self, signature: str) -> bool:
-        assert self._guard is not None
-        return signature not in self._own and self._guard.seen(signature)
+        return self._guard is not None and signature not in self._own and self._guard.seen(signature)
 
     def _claim(self, proposal: Proposal) -> bool:
         """Whether a design is not tried yet, nor claimed by another process; afterwards it is this one's."""
@@ -210,9 +228,12 @@ class Proposer:
         if signature in self.tried and not is_retried:
             return False
         self.tried[signature] = None
-        if not (is_retried or self._guard is None or signature in self._own or self._guard.claim(signature)):
-            self.n_refused += 1
-            return False
+        if self._guard is not None and not is_retried and signature not in self._own:
+            self._records.claim(signature)
+            if not self._guard.claim(signature):
+                self._records.refused(signature)
+                self.n_refused += 1
+                return False
         if self._joined is not None:
             self._joined.begin(proposal.trial, proposal.params)
         return True
@@ -220,7 +241,7 @@ class Proposer:
     def _answer_duplicate(self, proposal: Proposal, place: int) -> None:
         """Tells the sampler what is known of a design that has been tried, which is no trial of this study again."""
         known = self.tried[proposal.signature]
-        value = None if known is None or math.isnan(known.value) else known.value
+        value = None if known is None or known.status != "ok" else known.value  # of a pruned one it is a part's
         if known is None and self._guard is not None:
             value = self._guard.value(proposal.signature)
         self.n_duplicates += 1

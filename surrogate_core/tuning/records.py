@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -15,7 +15,7 @@ from surrogate_core.tuning.trials import PREFIX, Trial
 EVERY = 0.5
 """Seconds within which trials are brought to the disk together; what lasts longer is so one by one."""
 TRIES = 2  # of a trial whose process was killed
-_STUDY, _BATCH = "study", "batch/"
+_STUDY, _BATCH, _CLAIM = "study", "batch/", "claim/"
 Duplicate = tuple[int, tuple[Any, ...], float | None]
 """How many designs were proposed before in the batch, the raw proposal, and the value it was answered with, if any."""
 
@@ -26,20 +26,16 @@ class Records:
     Args:
         journal: what there is, and where all is written; None for a study that is not remembered.
         identity: what a study must have in common with the one that has written the journal.
-        asynchronous: there are no batches, and trials are taken up in the order they ended.
-        replayed: nothing is taken up as it is: the sampler is asked for everything again.
 
     Raises:
         ValueError: the journal is of another study.
     """
 
-    def __init__(
-        self, journal: Journal | None, identity: Mapping[str, Any], asynchronous: bool, replayed: bool
-    ) -> None:
+    def __init__(self, journal: Journal | None, identity: Mapping[str, Any]) -> None:
         self._journal = journal
         self._ended: dict[int, Trial] = {}
         self._begun: dict[int, Mapping[str, Any]] = {}
-        self._history: list[tuple[Trial, bool]] = []
+        self._begun_here: set[int] = set()
         self.n_batches = 0
         if journal is None:
             return
@@ -51,19 +47,35 @@ class Records:
         for key in journal.in_flight:
             if key.startswith(PREFIX):
                 self._begun[int(key[len(PREFIX) :])] = journal.begun(key)[1]["params"]
-        if replayed:
-            return
-        if asynchronous:
-            self._history = [(trial, False) for trial in self._ended.values()]
-        else:
-            while (batch := journal.ended.get(f"{_BATCH}{self.n_batches}")) is not None:
-                self._take_up(batch)
-                self.n_batches += 1
 
-    @property
-    def history(self) -> list[tuple[Trial, bool]]:
-        """Trials that are taken up, in the order they were proposed, and whether each was a duplicate then."""
-        return self._history
+    def in_order_of_end(self) -> list[tuple[Trial, bool]]:
+        """All trials that have ended, none of them a duplicate."""
+        return [(trial, False) for trial in self._ended.values()]
+
+    def take_up(self, size: Callable[[int], int]) -> list[tuple[Trial, bool]]:
+        """Trials of the batches that need not be proposed again, as they were, and whether each was a duplicate then.
+
+        Args:
+            size: of a batch, before which there are so many trials. One that was smaller, as its study was to end with
+                it, is proposed again, and so is one of which a trial is not there.
+        """
+        history: list[tuple[Trial, bool]] = []
+        n_told = 0
+        while self._journal is not None:
+            batch = self._journal.ended.get(f"{_BATCH}{self.n_batches}")
+            if batch is None or batch["n"] < size(n_told):
+                break
+            numbers = range(batch["first"], batch["first"] + batch["n"])
+            if not self._ended.keys() >= set(numbers):  # their lines were damaged
+                break
+            for place, number in enumerate([*numbers, None]):
+                again = [_again(tuple(raw), value) for at, raw, value in batch.get("duplicates", ()) if at == place]
+                history += [(trial, True) for trial in again]
+                if number is not None:
+                    history.append((self._ended[number], False))
+            n_told += batch["n"]
+            self.n_batches += 1
+        return history
 
     @property
     def in_flight(self) -> Mapping[int, Mapping[str, Any]]:
@@ -71,9 +83,19 @@ class Records:
         return dict(sorted(self._begun.items()))
 
     @property
-    def claimed(self) -> list[Mapping[str, Any]]:
-        """Designs that are this study's, whoever else knows them as claimed."""
-        return [*(trial.params for trial in self._ended.values()), *self._begun.values()]
+    def claimed(self) -> list[str]:
+        """Signatures that are this study's, whoever else knows them as claimed."""
+        return [] if self._journal is None else claimed_in(self._journal)
+
+    def claim(self, signature: str) -> None:
+        """Remembers that a signature is about to be claimed: a kill after it must not make it somebody else's."""
+        if self._journal is not None:
+            self._journal.end(f"{_CLAIM}{signature}", {}, EVERY)
+
+    def refused(self, signature: str) -> None:
+        """It is somebody else's."""
+        if self._journal is not None:
+            self._journal.end(f"{_CLAIM}{signature}", {"refused": True}, EVERY)
 
     def known(self, number: int, params: Mapping[str, Any]) -> Trial | None:
         """What became of a trial before."""
@@ -100,6 +122,7 @@ class Records:
     def begin(self, number: int, params: Mapping[str, Any]) -> None:
         """Remembers that a trial begins."""
         self._begun[number] = params
+        self._begun_here.add(number)
         if self._journal is not None:
             self._journal.start(f"{PREFIX}{number}", {"params": params})
 
@@ -107,8 +130,15 @@ class Records:
         """Remembers what became of a trial."""
         self._ended[trial.number] = trial
         self._begun.pop(trial.number, None)
+        self._begun_here.discard(trial.number)
         if self._journal is not None:
             self._journal.end(f"{PREFIX}{trial.number}", trial.to_record(), EVERY)
+
+    def interrupt(self) -> None:
+        """Remembers that what is under way ends with this process, but has not ended it."""
+        for number in self._begun_here:
+            if self._journal is not None:
+                self._journal.interrupt(f"{PREFIX}{number}")
 
     def close_batch(self, first: int, n: int, duplicates: Sequence[Duplicate]) -> None:
         """Remembers that a batch of n trials, from the first number on, is told, and the duplicates among them."""
@@ -119,14 +149,11 @@ class Records:
             self._journal.end(f"{_BATCH}{self.n_batches}", record, EVERY)
         self.n_batches += 1
 
-    def _take_up(self, batch: Mapping[str, Any]) -> None:
-        duplicates = batch.get("duplicates", [])
-        for place in range(batch["n"] + 1):
-            for before, raw, value in duplicates:
-                if before == place:
-                    self._history.append((_again(tuple(raw), value), True))
-            if place < batch["n"]:
-                self._history.append((self._ended[batch["first"] + place], False))
+
+def claimed_in(journal: Journal) -> list[str]:
+    """The signatures that the study of a journal has claimed."""
+    ended = journal.ended.items()
+    return [key[len(_CLAIM) :] for key, record in ended if key.startswith(_CLAIM) and not record]
 
 
 def _again(raw: tuple[Any, ...], value: float | None) -> Trial:

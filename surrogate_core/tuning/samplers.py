@@ -52,6 +52,13 @@ class Sampler:
         _check("sampler", self.kind, self.options, _SAMPLERS)
         if self.kind == "gp" and not find_spec("torch"):
             raise ValueError("sampler: 'gp' needs PyTorch, got none: pip install 'surrogate-lab[gp]'")
+        if self.options:
+            _try("sampler", self.options, lambda: self.make(0, 0, 1, False))
+
+    @property
+    def told_options(self) -> dict[str, Any]:
+        """The options as JSON values; of functions and other objects their names."""
+        return _told(self.options)
 
     @property
     def learns(self) -> bool:
@@ -111,6 +118,13 @@ class Pruner:
 
     def __post_init__(self) -> None:
         _check("pruner", self.kind, self.options, _PRUNERS)
+        if self.options:
+            _try("pruner", self.options, lambda: self.make(2))
+
+    @property
+    def told_options(self) -> dict[str, Any]:
+        """As of a sampler."""
+        return _told(self.options)
 
     @property
     def is_stateful(self) -> bool:
@@ -160,11 +174,54 @@ _PRUNERS: dict[str, Callable[..., Any]] = {
     "wilcoxon": WilcoxonPruner,
 }
 
+_TYPES: dict[str, tuple[type, ...]] = {
+    "bool": (bool,),
+    "int": (int,),
+    "float": (float, int),
+    "str": (str,),
+    "None": (type(None),),
+}
+_LEAST = {"n_ei_candidates": 1, "popsize": 2, "n_min_trials": 1, "interval_steps": 1}  # by option; of others 0
+
 
 def _check(what: str, kind: str, options: Mapping[str, Any], known: Mapping[str, Callable[..., Any]]) -> None:
     if kind not in known:
         raise ValueError(f"{what}: expected one of {', '.join(known)}, got {kind!r}")
-    taken = [name for name in inspect.signature(known[kind]).parameters if name != "seed"]
-    for name in options:
+    taken = {
+        name: getattr(one.annotation, "__name__", str(one.annotation))
+        for name, one in inspect.signature(known[kind]).parameters.items()
+        if name != "seed"
+    }
+    for name, value in options.items():
         if name not in taken:
             raise ValueError(f"{what}.{name}: expected some of {', '.join(taken) or 'none'}, as it is {kind}, got it")
+        if not _suits(value, taken[name]):
+            raise ValueError(f"{what}.{name}: expected {taken[name]}, got {value!r}")
+        if type(value) is int and value < (least := _LEAST.get(name, 0)):
+            raise ValueError(f"{what}.{name}: expected a number >= {least}, got {value}")
+
+
+def _suits(value: Any, annotation: str) -> bool:
+    """Whether a value is of a type that an annotation names; of types that no file can hold, objects are."""
+    names = [name.strip() for name in annotation.split("|")]
+    if any(type(value) in _TYPES.get(name, ()) for name in names):
+        return True
+    return not isinstance(value, bool | int | float | str) and any(name not in _TYPES for name in names)
+
+
+def _try(what: str, options: Mapping[str, Any], make: Callable[[], Any]) -> None:
+    """Raises a ValueError where Optuna's class does not take the options together."""
+    try:
+        with silent():
+            make()
+    except (ValueError, TypeError, AssertionError) as error:
+        raise ValueError(f"{what}: expected options that go together, got {dict(options)} ({error})") from error
+
+
+def _told(options: Mapping[str, Any]) -> dict[str, Any]:
+    def told(value: Any) -> Any:
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        return getattr(value, "__qualname__", type(value).__qualname__)
+
+    return {name: told(value) for name, value in options.items()}

@@ -28,12 +28,14 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
+from surrogate_core.tuning.guard import without_password
 from surrogate_core.tuning.records import TRIES
 from surrogate_core.tuning.trials import Trial
 
 ATTEMPTS = 6  # to make a database's tables
 BUSY_SECONDS = 100  # that one waits for others who write a SQLite file
-_PARAMS, _REASON, _DUPLICATE, _KILLED = "params", "reason", "duplicate", f"its process was killed {TRIES} times"
+_ABOUT, _PARAMS, _REASON, _DUPLICATE = "about", "params", "reason", "duplicate"
+_KILLED = f"its process was killed {TRIES} times"
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -65,26 +67,33 @@ class Storage:
         try:
             make_url(self.url).get_dialect()
         except (ArgumentError, NoSuchModuleError) as error:
+            got = without_password(str(self.url))
             raise ValueError(
-                f"storage: expected the URL of a database such as sqlite:///study.db, got {self.url!r}"
+                f"storage: expected the URL of a database such as sqlite:///study.db, got {got!r}"
             ) from error
         for name in ("heartbeat", "grace"):
             if type(getattr(self, name)) is not int or getattr(self, name) < 1:
                 raise ValueError(f"storage.{name}: expected an integer >= 1, got {getattr(self, name)!r}")
-        if not self.name:
-            raise ValueError("storage.name: expected a name, got none")
+        if not isinstance(self.name, str) or not self.name:
+            raise ValueError(f"storage.name: expected a name, got {self.name!r}")
 
     @property
     def told(self) -> str:
         """The URL without a password."""
         return make_url(self.url).render_as_string(hide_password=True)
 
-    def open(self, direction: Literal["minimize", "maximize"]) -> tuple[optuna.Study, RDBStorage]:
+    def open(
+        self, direction: Literal["minimize", "maximize"], about: Mapping[str, Any]
+    ) -> tuple[optuna.Study, RDBStorage]:
         """The study, made if it is not there, and its storage.
+
+        Args:
+            direction: of the study.
+            about: what else those who work on it must have in common, as JSON values by name.
 
         Raises:
             StorageUnreachable: the database does not answer.
-            ValueError: the study is there, with another direction.
+            ValueError: the study is there, and is another one.
         """
         with reached(self):
             kept = self._connected()
@@ -96,6 +105,16 @@ class Storage:
             raise ValueError(
                 f"direction: expected {study.direction.name.lower()}, as the study {self.name} has, got {direction}"
             )
+        with reached(self):
+            known = study.user_attrs.get(_ABOUT)
+            if known is None:
+                study.set_user_attr(_ABOUT, dict(about))
+        for name, value in (known or {}).items():
+            if about.get(name) != value:
+                raise ValueError(
+                    f"{name}: expected that of the study {self.name} in the database, {str(value)[:200]}, "
+                    f"got {str(about.get(name))[:200]}; another tune.storage.name begins another study"
+                )
         return study, kept
 
     def _connected(self) -> RDBStorage:
@@ -137,7 +156,7 @@ class Joined:
 
     Args:
         storage: where it is.
-        direction: of the study.
+        direction, about: as of `Storage.open`.
 
     Attributes:
         study: Optuna's.
@@ -146,9 +165,9 @@ class Joined:
         StorageUnreachable, ValueError: as `Storage.open`.
     """
 
-    def __init__(self, storage: Storage, direction: Literal["minimize", "maximize"]) -> None:
+    def __init__(self, storage: Storage, direction: Literal["minimize", "maximize"], about: Mapping[str, Any]) -> None:
         self._storage = storage
-        self.study, self._kept = storage.open(direction)
+        self.study, self._kept = storage.open(direction, about)
         self._heard: set[int] = set()
         self._alive: dict[int, int] = {}
         self._ends = threading.Event()
@@ -167,6 +186,11 @@ class Joined:
     def is_retried(self, trial: optuna.Trial) -> bool:
         """Whether a trial is one whose first process is gone."""
         return bool(self._kept.get_trial_system_attrs(trial._trial_id).get("retry_history"))
+
+    @property
+    def waits(self) -> bool:
+        """Whether a trial waits for somebody to make it."""
+        return bool(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def begin(self, trial: optuna.Trial, params: Mapping[str, Any]) -> None:
         """A trial of one's own is under way."""

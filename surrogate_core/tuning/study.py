@@ -113,7 +113,9 @@ class StudySpec:
 
     @property
     def n_smoke(self) -> int:
-        return self.smoke if self.smoke is not None else SMOKE * (self.n_trials >= LONG)
+        if self.smoke is None:  # a stateful pruner's verdicts depend on which steps are made side by side
+            return SMOKE * (self.n_trials >= LONG and not self.pruner.is_stateful)
+        return self.smoke
 
     @property
     def sign(self) -> float:
@@ -131,8 +133,8 @@ class StudySpec:
         """What a study that goes on must have in common with the one before; it may have more trials, or fewer."""
         return {
             "space": space.key,
-            "sampler": [self.proposed_by.kind, dict(self.proposed_by.options)],
-            "pruner": [self.pruner.kind, dict(self.pruner.options)],
+            "sampler": [self.proposed_by.kind, self.proposed_by.told_options],
+            "pruner": [self.pruner.kind, self.pruner.told_options],
             "batch": None if self.asynchronous else self.batch_in(space),
             "seed": self.fixed_seed,
             "direction": self.direction,
@@ -154,7 +156,7 @@ class StudyResult:
         warnings: what was told while it ran.
         direction: which values are best.
         duplicate_ratio: share of the proposals that had been tried.
-        degenerate_ratio: share of the trials that failed or had a value seen before.
+        degenerate_ratio: share of the trials that failed or repeated the commonest value.
     """
 
     trials: tuple[Trial, ...]
@@ -221,7 +223,8 @@ def search(
     if journal is not None and storage is not None:
         raise ValueError(f"journal: expected none, as the study is kept at {storage.told}, got {journal.path}")
     with silent(), reached(storage), ExitStack() as stack:
-        joined = None if storage is None else Joined(storage, spec.direction)
+        about = {"space": space.key, "n_steps": spec.n_steps, "precision": spec.precision_in(space)}
+        joined = None if storage is None else Joined(storage, spec.direction, about)
         if storage is not None and guard is None:
             guard = stack.enter_context(DuplicateGuard(storage.url, name=storage.name))
         run = Run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ _DUPLICATES = (
     "Widen ranges, loosen steps, ask for fewer trials, or give tpe more n_startup_trials and multivariate: true"
 )
 _DEGENERATE = (
-    "{ratio:.0%} of {n} trials taught nothing ({failed} failed, {constant} had a value seen before{reason}). Look at "
+    "{ratio:.0%} of {n} trials taught nothing ({failed} failed, {constant} had the commonest value{reason}). Look at "
     "the objective, narrow ranges to where it works, widen them where it is flat, or take more n_startup_trials"
 )
 
@@ -30,7 +31,7 @@ class Progress:
         n_trials: that there will be.
         best: the best value so far; NaN where every trial failed.
         duplicate_ratio: share of the proposals that had been tried.
-        degenerate_ratio: share of the trials that failed or had a value seen before.
+        degenerate_ratio: share of the trials that failed or repeated the commonest value.
         seconds: since the study began, or went on.
     """
 
@@ -61,9 +62,9 @@ class Watch:
         self._sign, self._n_trials, self._on_warning = sign, n_trials, on_warning
         self._began = time.monotonic()
         self._n_told = self.n_failed = self._n_constant = 0
+        self._values: Counter[float] = Counter()
         self._best = math.inf
         self._reason = ""
-        self._values: set[float] = set()
         self._warned: set[str] = set()
         self.warnings: list[str] = []
         self.n_duplicates = 0
@@ -84,9 +85,9 @@ class Watch:
         if trial.status == "failed":
             self.n_failed += 1
             self._reason = self._reason or trial.reason
-        elif trial.value in self._values:
-            self._n_constant += 1
-        self._values.add(trial.value)
+        else:
+            self._values[trial.value] += 1
+            self._n_constant = max(self._n_constant, self._values[trial.value] - 1)
         if trial.status == "ok" and self._sign * trial.value < self._best:
             self._best, self.n_without_better = self._sign * trial.value, 0
         self._judge()

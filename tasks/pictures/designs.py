@@ -40,11 +40,11 @@ def trials(tuning: dict[str, Any]) -> Figure:
     axes.plot(number, nlpd, "o", color=BLUE, ms=4, label="specs")
     axes.step(number, np.minimum.accumulate(nlpd), where="post", color=RED, lw=1, label="best so far")
     axes.axhline(tuning["champion"]["metrics"]["nlpd"], color=GREY, lw=1, ls="--", label="champion")
-    axes.set(xlabel="spec", ylabel="negative log predictive density (less is better)")
+    axes.set(xlabel="spec", ylabel="negative log density (less is better)")
     verdict = "better than" if tuning["challenger_is_better"] else "not better than"
     advantage = tuning["advantage"]
     axes.set_title(
-        f"the challenger is {verdict} the champion: {advantage['mean_log_density']:+.2f} "
+        f"the challenger is {verdict} the champion:\n{advantage['mean_log_density']:+.2f} "
         f"± {advantage['standard_error']:.2f} in log density, p = {advantage['p_value']:.2g}",
         fontsize=10,
     )
