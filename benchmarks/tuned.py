@@ -3,7 +3,8 @@
     python -m benchmarks.tuned [--quick] [--fresh]
 
 None of the problems is in the library or in another benchmark, and none was run before tuning's rules were settled, on
-problems of the library and on others. Their formulas are those of S. Surjanovic & D. Bingham, Virtual Library of
+problems of the library and on others; but one rule, that the champion is not its own challenger, is what a first run
+(five won, none lost) showed the want of. Their formulas are those of S. Surjanovic & D. Bingham, Virtual Library of
 Simulation Experiments (2013), which names the papers; four have noise, that of their sources or added here. Rows are a
 Latin hypercube of 20 d, at most 150: `tune` learns from what `collect` and `optimize` evaluated. The default is
 `GPSurrogate()`. Tuning searches what `tune.space: null` does by 24 trials; its champion is the default, unless a

@@ -16,7 +16,6 @@ from _thread import start_new_thread
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
-from weakref import WeakSet
 
 from surrogate_core.tuning.changes import Changes
 
@@ -59,9 +58,7 @@ class SQLiteStore:
 
     def __init__(self, path: str, name: str) -> None:
         self._path, self._name = path, name
-        self._local = threading.local()
-        self._connections: WeakSet[_Connection] = WeakSet()
-        self._connecting = threading.Lock()
+        self._local: threading.local | None = threading.local()
 
     def connect(self) -> None:
         """Sees to it that this thread has a connection."""
@@ -111,27 +108,28 @@ class SQLiteStore:
         return 0 if row is None else int(row[0])
 
     def close(self) -> None:
-        with self._connecting:
-            for connection in list(self._connections):
-                connection.close()
+        """Connections of other threads are held by nothing now but the calls they are in, amid which they must stay."""
+        if hasattr(self._local, "connection"):
+            self._mine.close()
+        self._local = None
 
     @property
     def _mine(self) -> _Connection:
+        local = self._local
         try:
-            return self._local.connection
+            return local.connection  # type: ignore[union-attr]
         except AttributeError:
-            with self._connecting:
-                self._local.connection = connection = _Connection(self._path)
-                self._connections.add(connection)
+            if local is None:
+                raise ValueError(f"guard: {self._path} is closed") from None
+            local.connection = connection = _Connection(self._path)
             return connection
 
 
 class _Connection:
-    """A thread's; it is closed when the thread ends, as nothing else holds it then."""
+    """A thread's; it is closed when the thread or the store ends, as nothing else holds it then."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._calls = threading.RLock()  # held during a call, amid which SQLite must not be closed: that is a crash
         self._snapshot = threading.Lock()  # for who begins or ends one
         self._asof = -1  # the changes as of which there is one; -1 where there is none
         self._rest = -1, 0  # the changes of which the last lookup knew, and how many lookups have known of no more
@@ -169,62 +167,55 @@ class _Connection:
 
         Another thread may end the snapshot at any moment; then what is read is the set as it is by now.
         """
-        with self._calls:
-            if self._asof != self.changes.counts[0]:
-                self._look_anew()
-            try:
-                self._run(sql, parameters)
-                row: tuple[Any, ...] | None = self._fetch()
-            except sqlite3.Error as error:
-                raise _told(error, self._path) from error
-            return row
+        if self._asof != self.changes.counts[0]:
+            self._look_anew()
+        try:
+            self._run(sql, parameters)
+            row: tuple[Any, ...] | None = self._fetch()
+        except sqlite3.Error as error:
+            raise _told(error, self._path) from error
+        return row
 
     def change(self, sql: str, parameters: Sequence[Any]) -> int:
         """What `do` tells of a statement that counts its change."""
-        with self._calls:
-            if self._asof >= 0:
-                self._end_snapshot()
-            try:
-                self._run(sql, parameters)
-                return self._cursor.rowcount
-            except sqlite3.Error as error:
-                raise _told(error, self._path) from error
-            finally:
-                self.changes.end()
+        if self._asof >= 0:
+            self._end_snapshot()
+        try:
+            self._run(sql, parameters)
+            return self._cursor.rowcount
+        except sqlite3.Error as error:
+            raise _told(error, self._path) from error
+        finally:
+            self.changes.end()
 
     def ask(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with self._calls:
-            try:
-                return self._execute(sql, parameters).fetchall()
-            except sqlite3.Error as error:
-                raise _told(error, self._path) from error
+        try:
+            return self._execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise _told(error, self._path) from error
 
     def do(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """How many rows it has changed."""
-        with self._calls:
-            try:
-                return self._execute(sql, parameters).rowcount
-            except sqlite3.Error as error:
-                raise _told(error, self._path) from error
+        try:
+            return self._execute(sql, parameters).rowcount
+        except sqlite3.Error as error:
+            raise _told(error, self._path) from error
 
     @contextmanager
     def transaction(self, kind: str) -> Iterator[None]:
         """All or nothing; an immediate one waits for other writers before it has read anything, so that it may."""
-        with self._calls:
-            self._end_snapshot()
-            try:
-                self.do(f"BEGIN {kind}")
-                yield
-                self.do("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.ProgrammingError):  # it is closed
-                    if self._connection.in_transaction:
-                        self.do("ROLLBACK")
-                raise
+        self._end_snapshot()
+        try:
+            self.do(f"BEGIN {kind}")
+            yield
+            self.do("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self.do("ROLLBACK")
+            raise
 
     def close(self) -> None:
-        """Once the call that another thread may be in has ended."""
-        with self._calls, self._snapshot:
+        with self._snapshot:
             self._asof = -1
             self._connection.close()
 
@@ -266,7 +257,7 @@ class _Connection:
         if self._asof >= 0:
             with suppress(sqlite3.ProgrammingError):  # it is closed
                 if self._connection.in_transaction:  # which an error may have ended
-                    self._execute("COMMIT")  # as it is: whoever is in a call may wait for this to end
+                    self.do("COMMIT")
             self._asof = -1  # last: from now on, its thread may begin to write
 
     def _log_ahead(self) -> None:
@@ -301,8 +292,6 @@ def _parts(signatures: Iterable[str]) -> Iterator[list[str]]:
 
 def _told(error: sqlite3.Error, path: str) -> Exception:
     """What an error of SQLite's is to the callers."""
-    if isinstance(error, sqlite3.ProgrammingError) and "closed" in str(error):
-        return ValueError(f"guard: {path} is closed")
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_FULL:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
