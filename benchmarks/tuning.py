@@ -21,9 +21,9 @@ Going on is timed in a new process each time, without imports: from opening the 
 what is required, and to the first call of the objective.
 
 Lookups are those of a guard that has just been opened, and then the same again, when the pages of the file are at hand;
-half of them are of what is not there. They share a snapshot of the file until any process changes the set. With a change
-before each, one takes 6 us, most of it for the locks by which SQLite begins to read, and is about nine times as fast as
-the plain way.
+half of them are of what is not there. They share a snapshot of the file until any process changes the set. With a
+change before each, one takes 6 us, most of it for the locks by which SQLite begins to read, and is about nine times as
+fast as the plain way.
 """
 
 import copy
