@@ -200,7 +200,7 @@ class Run:
             self._evaluate(pool, trials[n_smoke:])
             for trial in trials:
                 self._tell(trial)
-            self._records.close_batch(first, len(proposals), self._proposer.duplicates)
+            self._records.close_batch(first, len(trials), self._proposer.duplicates)
 
     def _evaluate(self, pool: Pool, trials: Sequence[TrialUnderWay]) -> None:
         """Makes every trial end, in whatever order, those that the journal knows without a call."""
