@@ -143,7 +143,7 @@ class TuningSpace:
 
     @cached_property
     def precision(self) -> int:
-        """Decimals by which designs are told apart: ten, or up to 300 where the space has values that differ by less."""
+        """Decimals by which designs are told apart: ten, up to 300 where the space has values that differ by less."""
         return max([10, *(leaf.decimals for leaf in self.leaves.values())])
 
     @cached_property
