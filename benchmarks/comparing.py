@@ -25,12 +25,10 @@ def least(repeats: int, prepare: Callable[[int], Any] = lambda i: i, **works: Wo
     return took
 
 
-def compared(
-    what: str, way: str, required: float | None, plain: float, ours: float, n: int = 1, extra: str = ""
-) -> Line:
+def compared(what: str, way: str, required: float | None, plain: float, ours: float, n: int = 1) -> Line:
     """The line of two times of n things each."""
     against = way if required is None else f"{way}: {required:g}x"
-    told = f"{plain / ours:.1f}x ({shown(plain / n)} against {shown(ours / n)}{' each' * (n > 1)}{extra})"
+    told = f"{plain / ours:.1f}x ({shown(plain / n)} against {shown(ours / n)}{' each' * (n > 1)})"
     return what, against, told, None if required is None else plain >= required * ours
 
 

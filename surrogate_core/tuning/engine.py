@@ -95,6 +95,7 @@ class Run:
         self._executor, self._timeout = executor, timeout
         self._batch, seed = spec.batch_in(space), spec.fixed_seed
         self._n_trials = int(min(spec.n_trials, space.estimate.n_designs))
+        self._n_smoke = min(spec.n_smoke, self._n_trials)
         self._on_trial = on_trial
         self.watch = Watch(spec.sign, self._n_trials, on_warning)
         if warned := space.estimate.too_small_for(spec.n_trials):
@@ -163,10 +164,9 @@ class Run:
                 self._proposer.take(trial)
                 self._count(trial)
         n_told, spec = len(self.told), self._spec
-        n_smoke = min(spec.n_smoke, self._n_trials)
         if n_told >= self._n_trials:
             self.stopped = "done"
-        elif 0 < n_smoke <= n_told == self.watch.n_failed:
+        elif 0 < self._n_smoke <= n_told == self.watch.n_failed:
             self.stopped = "smoke"
         elif spec.patience is not None and self.watch.n_without_better >= spec.patience:
             self.stopped = "patience"
@@ -192,7 +192,7 @@ class Run:
                 TrialUnderWay(first + i, proposal, self._spec.n_steps, self._joined is not None)
                 for i, proposal in enumerate(proposals)
             ]
-            n_smoke = max(0, min(self._spec.n_smoke, self._n_trials) - first)
+            n_smoke = max(0, self._n_smoke - first)
             self._evaluate(pool, trials[:n_smoke])
             failed = [trial for trial in trials[:n_smoke] if trial.done.status == "failed"]
             if n_smoke and len(failed) == n_smoke and self.watch.n_failed == first:
