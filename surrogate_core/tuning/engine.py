@@ -243,8 +243,9 @@ class Run:
             self._records.begin(trial.number, trial.params)
 
     def _tell(self, trial: TrialUnderWay) -> None:
-        self._proposer.tell(trial.proposal, trial.done)
-        self._count(trial.done)
+        told = self._proposer.tell(trial.proposal, trial.done)
+        if told is not None:
+            self._count(told)
 
     def _count(self, ended: Trial) -> None:
         self.told.append(ended)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState, create_trial
 
 from surrogate_core.tuning.identity import param_signature
@@ -113,17 +114,20 @@ class Proposer:
             proposals.append(proposal)
         return proposals
 
-    def tell(self, proposal: Proposal, ended: Trial) -> None:
-        """What became of a proposal."""
+    def tell(self, proposal: Proposal, ended: Trial) -> Trial | None:
+        """What became of a proposal.
+
+        Returns:
+            What counts; None where another process tries it again, as this one was silent for too long.
+        """
         self.tried[proposal.signature] = ended
         if self._guard is not None and ended.status == "ok":
             self._guard.record(proposal.signature, ended.value)
-        if self._joined is not None:
-            self._joined.end(proposal.trial, ended.reason)
-        if ended.status == "pruned":
-            self.study.tell(proposal.trial, state=TrialState.PRUNED)
-        else:
-            self._answer(proposal.trial, None if math.isnan(ended.value) else ended.value)
+        if self._joined is None:
+            self._end(proposal.trial, ended)
+            return ended
+        number = self._joined.end(proposal.trial, ended.reason, lambda trial: self._end(trial, ended))
+        return None if number is None else replace(ended, number=number)
 
     def take(self, ended: Trial) -> None:
         """What became of a design that somebody else has tried."""
@@ -134,7 +138,10 @@ class Proposer:
         told = self._pruner.told(steps)
         if not math.isfinite(told):
             return False
-        proposal.trial.report(told, len(steps))
+        try:
+            proposal.trial.report(told, len(steps))
+        except UpdateFinishedTrialError:  # another process has given it up
+            return False
         return proposal.trial.should_prune()
 
     def restore(self, history: Sequence[tuple[Trial, bool]]) -> None:
@@ -177,7 +184,7 @@ class Proposer:
             if (proposal := self._of(self._first.pop(0))) is not None:
                 return proposal
         if self._grid is not None:
-            return self._queued() or self._first_of(self._untried(self._grid)) or self._queued()
+            return self._queued() or self._first_of(self._untried(self._grid))
         for _ in range(MAX_REPEATS):
             proposal = self._ask()
             if self._claim(proposal):
@@ -187,7 +194,7 @@ class Proposer:
         return self._first_of(params for params in designs if not self._is_of_others(self.signature(params)))
 
     def _queued(self) -> Proposal | None:
-        """What waits in a study that others work on too: a trial whose process is gone, or a design of another's."""
+        """A trial that waits in a study that others work on too, as its process is gone."""
         while self._joined is not None and self._joined.waits:
             proposal = self._ask()
             if self._claim(proposal):
@@ -211,9 +218,13 @@ class Proposer:
         """The proposal of a design that somebody else has chosen; None where it has been tried."""
         if self.signature(params) in self.tried:
             return None
-        self.study.enqueue_trial(self._space.raw(params))
-        proposal = self._ask()
-        if self._claim(proposal):  # it is another's where two do this at the same time
+        raw = self._space.raw(params)
+        leaves = {name: self._space.leaves[name].distribution for name in raw}
+        # Not by the queue, from which another process might take it.
+        chosen = create_trial(state=TrialState.RUNNING, params=raw, distributions=leaves)
+        made = self.study._storage.create_new_trial(self.study._study_id, template_trial=chosen)
+        proposal = self._asked(optuna.Trial(self.study, made))
+        if self._claim(proposal):
             return proposal
         self._answer_duplicate(proposal, 0)
         return None
@@ -223,20 +234,22 @@ class Proposer:
 
     def _claim(self, proposal: Proposal) -> bool:
         """Whether a design is not tried yet, nor claimed by another process; afterwards it is this one's."""
-        signature = proposal.signature
-        is_retried = self._joined is not None and self._joined.is_retried(proposal.trial)
+        signature, is_retried = proposal.signature, self._is_retried(proposal)
         if signature in self.tried and not is_retried:
             return False
         self.tried[signature] = None
-        if self._guard is not None and not is_retried and signature not in self._own:
+        if self._joined is not None:  # what is claimed by a process that is then killed must be there to be retried
+            self._joined.begin(proposal.trial, proposal.params)
+        if self._guard is not None and signature not in self._own:
             self._records.claim(signature)
-            if not self._guard.claim(signature):
+            if not self._guard.claim(signature) and not is_retried:
                 self._records.refused(signature)
                 self.n_refused += 1
                 return False
-        if self._joined is not None:
-            self._joined.begin(proposal.trial, proposal.params)
         return True
+
+    def _is_retried(self, proposal: Proposal) -> bool:
+        return self._joined is not None and self._joined.is_retried(proposal.trial)
 
     def _answer_duplicate(self, proposal: Proposal, place: int) -> None:
         """Tells the sampler what is known of a design that has been tried, which is no trial of this study again."""
@@ -250,6 +263,12 @@ class Proposer:
             self._joined.repeats(proposal.trial)
         self._answer(proposal.trial, value)
 
+    def _end(self, trial: optuna.Trial, ended: Trial) -> None:
+        if ended.status == "pruned":
+            self.study.tell(trial, state=TrialState.PRUNED)
+        else:
+            self._answer(trial, None if math.isnan(ended.value) else ended.value)
+
     def _answer(self, trial: optuna.Trial, value: float | None) -> None:
         if value is None:  # it has failed, or not ended
             self.study.tell(trial, state=TrialState.FAIL)
@@ -257,7 +276,14 @@ class Proposer:
             self.study.tell(trial, value)
 
     def _ask(self) -> Proposal:
-        trial = self.study.ask()
+        while True:
+            proposal = self._asked(self.study.ask())
+            # SQLite may give one and the same trial that waits to two who ask.
+            place = f"{proposal.signature}/{proposal.trial.number}"
+            if self._guard is None or not self._is_retried(proposal) or self._guard.claim(place):
+                return proposal
+
+    def _asked(self, trial: optuna.Trial) -> Proposal:
         raw: list[Any] = []
 
         def ask(name: str, distribution: BaseDistribution) -> Any:

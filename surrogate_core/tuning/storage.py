@@ -9,15 +9,15 @@ import math
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import optuna
-from optuna.exceptions import DuplicatedStudyError, StorageInternalError
+from optuna.exceptions import DuplicatedStudyError, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -34,7 +34,7 @@ from surrogate_core.tuning.trials import Trial
 
 ATTEMPTS = 6  # to make a database's tables
 BUSY_SECONDS = 100  # that one waits for others who write a SQLite file
-_ABOUT, _PARAMS, _REASON, _DUPLICATE = "about", "params", "reason", "duplicate"
+_ABOUT, _PARAMS, _REASON, _DUPLICATE, _RETURNED = "about", "params", "reason", "duplicate", "returned"
 _KILLED = f"its process was killed {TRIES} times"
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -170,6 +170,7 @@ class Joined:
         self.study, self._kept = storage.open(direction, about)
         self._heard: set[int] = set()
         self._alive: dict[int, int] = {}
+        self._beaten = time.time()
         self._ends = threading.Event()
 
     def __enter__(self) -> Joined:
@@ -180,12 +181,16 @@ class Joined:
     def __exit__(self, *exception: object) -> None:
         self._ends.set()
         self._thread.join()
+        with suppress(SQLAlchemyError, StorageInternalError):  # others find after the grace what cannot be told now
+            for trial_id in self._alive.values():
+                self._give_back(trial_id)
         self._kept.remove_session()
         self._kept.engine.dispose()
 
     def is_retried(self, trial: optuna.Trial) -> bool:
-        """Whether a trial is one whose first process is gone."""
-        return bool(self._kept.get_trial_system_attrs(trial._trial_id).get("retry_history"))
+        """Whether a trial is one that its first process has not ended."""
+        known = self._kept.get_trial_system_attrs(trial._trial_id)
+        return bool(known.get("retry_history")) or _RETURNED in known
 
     @property
     def waits(self) -> bool:
@@ -200,36 +205,91 @@ class Joined:
 
     def repeats(self, trial: optuna.Trial) -> None:
         """A trial repeats another, and does not count."""
+        self._alive.pop(trial.number, None)
         self._heard.add(trial.number)
         trial.set_user_attr(_DUPLICATE, True)
 
-    def end(self, trial: optuna.Trial, reason: str) -> None:
-        """It is about to be told, and why it failed."""
-        self._alive.pop(trial.number, None)
-        self._heard.add(trial.number)
-        if reason:
-            trial.set_user_attr(_REASON, reason)
+    def end(self, trial: optuna.Trial, reason: str, tell: Callable[[optuna.Trial], None]) -> int | None:
+        """Ends a trial of one's own.
+
+        Args:
+            trial: that has ended.
+            reason: why it failed, if it did.
+            tell: tells the study what became of a trial.
+
+        Returns:
+            The number it has: another one where this process was silent for so long that it counted as killed, and
+            None where somebody else makes the trial again for that.
+        """
+        own, ended = trial.number, trial
+        while True:
+            try:
+                if reason:
+                    ended.set_user_attr(_REASON, reason)
+                tell(ended)
+            except (ValueError, UpdateFinishedTrialError):
+                if not self._kept.get_trial(ended._trial_id).state.is_finished():
+                    raise
+                again = self._taken_over(ended)
+                if again is None:
+                    del self._alive[own]
+                    return None
+                ended = again
+            else:
+                del self._alive[own]
+                self._heard.add(ended.number)
+                return ended.number
 
     def hear(self) -> list[Trial]:
         """Trials of others that have ended since this was last asked; those whose process is gone are queued again."""
+        if time.time() - self._beaten > self._storage.heartbeat:  # after a sleep one's own are alive too
+            self._tell_alive()
         fail_stale_trials(self.study)
         ended = self.study.get_trials(deepcopy=False, states=_ENDED)
         fresh = [one for one in ended if one.number not in self._heard]
         self._heard.update(one.number for one in fresh)
         return [_trial(one) for one in fresh if _counts(one)]
 
+    def _taken_over(self, trial: optuna.Trial) -> optuna.Trial | None:
+        """What waits to be made in place of a trial that counts as killed, and now is not; None where none does."""
+        for waiting in self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            if trial.number in waiting.system_attrs.get("retry_history", ()):
+                with suppress(UpdateFinishedTrialError):
+                    if self._kept.set_trial_state_values(waiting._trial_id, TrialState.RUNNING):
+                        for step, value in self._kept.get_trial(trial._trial_id).intermediate_values.items():
+                            self._kept.set_trial_intermediate_value(waiting._trial_id, step, value)
+                        return optuna.Trial(self.study, waiting._trial_id)
+        return None
+
+    def _give_back(self, trial_id: int) -> None:
+        """Queues a trial again that was interrupted, which does not count as killed."""
+        one = self._kept.get_trial(trial_id)
+        waiting = create_trial(
+            state=TrialState.WAITING,
+            params=one.params,
+            distributions=one.distributions,
+            user_attrs=one.user_attrs,
+            system_attrs={**one.system_attrs, _RETURNED: one.number},
+        )
+        with suppress(UpdateFinishedTrialError):
+            self._kept.set_trial_user_attr(trial_id, _RETURNED, True)
+            self._kept.set_trial_state_values(trial_id, TrialState.FAIL)
+            self.study.add_trial(waiting)
+
     def _beat(self) -> None:
         while not self._ends.wait(self._storage.heartbeat):
-            try:
-                for trial_id in list(self._alive.values()):
-                    self._kept.record_heartbeat(trial_id)
-            except (SQLAlchemyError, StorageInternalError):  # of which the study's own next call tells
-                continue
+            with suppress(SQLAlchemyError, StorageInternalError):  # of which the study's own next call tells
+                self._tell_alive()
+
+    def _tell_alive(self) -> None:
+        for trial_id in list(self._alive.values()):
+            self._kept.record_heartbeat(trial_id)
+        self._beaten = time.time()
 
 
 def _counts(ended: FrozenTrial) -> bool:
     """Whether it is neither a duplicate nor one that is tried again."""
-    if _DUPLICATE in ended.user_attrs or _PARAMS not in ended.user_attrs:
+    if _DUPLICATE in ended.user_attrs or _RETURNED in ended.user_attrs or _PARAMS not in ended.user_attrs:
         return False
     is_killed = ended.state == TrialState.FAIL and _REASON not in ended.user_attrs
     return not is_killed or len(ended.system_attrs.get("retry_history", ())) >= TRIES - 1
