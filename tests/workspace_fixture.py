@@ -234,7 +234,7 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str,
     home = ((session.parent if "PYTEST_XDIST_WORKER" in os.environ else session) / "surroundings").resolve()
     user, people = home / "user", [f"GIT_{who}_{what}" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")]
     user.mkdir(parents=True, exist_ok=True)
-    foreign = ("PREFECT_", "MLFLOW_", "DVC_", "GIT_", "JAX_", "XDG_", "TF_")
+    foreign = ("PREFECT_", "MLFLOW_", "DVC_", "GIT_", "JAX_", "XDG_", "TF_", "XLA_")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     quiet_environment()  # of this process too, which reads the tracking stores
     with mock.patch.dict(os.environ, clean, clear=True):

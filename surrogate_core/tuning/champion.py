@@ -17,7 +17,6 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from scipy.stats import wilcoxon
 
 from surrogate_core.dataset import Dataset
 from surrogate_core.surrogates.base import Surrogate
@@ -92,6 +91,8 @@ def duel(
     Raises:
         ValueError: one of them cannot fit the data.
     """
+    from scipy.stats import wilcoxon  # takes a moment to import
+
     if champion == challenger:
         return Duel(0.0, 0.0, 1.0)
 

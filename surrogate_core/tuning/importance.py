@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import optuna
-from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import create_trial
 
 from surrogate_core.tuning.samplers import silent
@@ -35,6 +34,8 @@ def importances(space: TuningSpace, trials: Sequence[Trial], sign: float = 1.0, 
         sign: 1 where the least value is best, -1 where the greatest is.
         seed: of the forest.
     """
+    from optuna.importance import FanovaImportanceEvaluator  # imports scikit-learn's forests
+
     ok = [trial for trial in trials if trial.status == "ok"]
     ok = [ok[i] for i in np.linspace(0, len(ok) - 1, min(len(ok), MOST)).astype(int)]
     if len(ok) < FEWEST:
