@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from flows.command import (
+    INTERRUPTED,
     ServerGone,
     check,
     interruptible,
@@ -27,6 +28,7 @@ from flows.command import (
     quiet,
     room_needed,
     settings_file,
+    starting,
     take_stdout,
 )
 from tasks.errors import BadInput, UserError
@@ -174,15 +176,11 @@ def tune(params: str | None, overrides: Sequence[str], as_json: bool, promote: b
     settings only `tune` and `execution` count then; trials, report and pictures are in runs/tune. After Ctrl-C, or a
     kill, the same command goes on.
     """
-    from tasks.settings import is_fast
-
     if objective is not None:
         if promote:
             raise click.UsageError("--promote: expected surrogate specs to be tuned, got --objective")
         _tune_objective(objective, params, overrides, as_json)
         return
-    if promote and (params or overrides or is_fast()):
-        raise click.UsageError("--promote: expected the project's own params.yaml, got -S, --params or SURROGATE_FAST")
     _stages(("tune",), params, overrides, as_json, promoting=promote)
 
 
@@ -438,6 +436,8 @@ def _stages(
             pending = begin(home_of(root) / "prefect")  # it starts while the rest is imported
             stack.callback(pending.close)
             workspace = open_workspace(root, params, overrides, inputs)
+            if promoting and workspace.out != workspace.root:
+                raise BadInput("--promote: expected the project's own settings, got -S, --params or SURROGATE_FAST")
             check_writable(workspace.out, workspace.out / "data")
 
             from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
@@ -468,15 +468,16 @@ def _stages(
 def _tune_objective(objective: str, params: str | None, overrides: Sequence[str], as_json: bool) -> None:
     out = take_stdout() if as_json else sys.stdout
     with _one_line_errors(), room_needed():
-        from rich.console import Console
+        root = Path.cwd()
+        with starting():
+            from rich.console import Console
 
-        root, console = Path.cwd(), Console(quiet=as_json, width=None if sys.stdout.isatty() else 140)
-        prepare(root, params)
-        with console.status("starting the libraries"):
-            from flows.objective import tell, tune_objective
-
-            gc.freeze()
-            gc.enable()
+            console = Console(quiet=as_json, width=None if sys.stdout.isatty() else 140)
+            prepare(root, params)
+            with console.status("starting the libraries"):
+                from flows.objective import tell, tune_objective
+        gc.freeze()
+        gc.enable()
         told = tune_objective(root, objective, settings_file(root, params), overrides, console)
         click.echo(_json(told), out) if as_json else tell(console, told)
 
@@ -492,7 +493,7 @@ def _one_line_errors() -> Iterator[None]:
     except UserError as error:
         _exit(str(error), error.exit_status)
     except KeyboardInterrupt:
-        _exit("interrupted: what was evaluated is kept, and the same command goes on from there", 130)
+        _exit(INTERRUPTED, 130)
 
 
 def _exit(line: str, status: int) -> None:

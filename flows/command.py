@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tasks.inputs import Inputs
     from tasks.workspace import Workspace
 
+INTERRUPTED = "interrupted: what was evaluated is kept, and the same command goes on from there"
+
 
 class Busy(StageFailed):
     """Another run is working in the project."""
@@ -90,6 +92,24 @@ def interruptible() -> None:
 def interrupt(_number: int, _frame: object) -> None:
     """A handler of signals that ends the work as Ctrl-C does."""
     raise KeyboardInterrupt
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """Ctrl-C amid imports ends the process on the spot: raised within compiled code it gets lost, or crashes it."""
+
+    def end(_number: int, _frame: object) -> None:
+        if sys.stdout.isatty():
+            os.write(1, b"\x1b[?25h")  # the cursor, which is hidden while something is under way
+        os.write(2, f"surrogate: {INTERRUPTED}\n".encode())
+        os._exit(130)
+
+    before = {which: signal.signal(which, end) for which in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)
 
 
 @contextmanager

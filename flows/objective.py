@@ -93,7 +93,8 @@ def tell(console: Console, told: Mapping[str, Any]) -> None:
     console.print(table)
     console.print()
     print_plain = partial(console.print, soft_wrap=True, highlight=False, markup=False)
-    print_plain(f"files     {told['folder']}: study.json, trials.jsonl and pictures")
+    journal = ", trials.jsonl" if (Path(told["folder"]) / "trials.jsonl").exists() else ""  # else a database has them
+    print_plain(f"files     {told['folder']}: study.json{journal} and pictures")
     print_plain(f"MLflow    run {told['mlflow_run']}: surrogate ui")
     for note in told["notes"]:
         print_plain(f"note      {note}")

@@ -15,6 +15,7 @@ from surrogate_core.atomic import write_file
 from surrogate_core.surrogates.files import SURROGATES
 from tasks.errors import BadInput
 from tasks.keys import TUNING
+from tasks.settings import load_settings, parse_spec
 
 HISTORY = "data/champions.json"
 Entry = dict[str, Any]
@@ -32,14 +33,20 @@ def promote(root: Path, move_alias: Callable[[], str]) -> str:
         One line that says what was done.
 
     Raises:
-        BadInput: the history of champions cannot be read; nothing has been done.
+        BadInput: params.yaml has another champion than was compared, or the history of champions cannot be read;
+            nothing has been done.
     """
     tuning = orjson.loads((root / TUNING).read_bytes())
     if not tuning["challenger_is_better"]:
         return "the champion stays: no challenger is better"
     path = root / "params.yaml"
     before, spec = (tuning[side]["surrogate"] for side in ("champion", "challenger"))
-    content, known = with_surrogate(path.read_text(encoding="utf-8"), spec), history(root)
+    known, asked = history(root), load_settings(path).fit.spec
+    if asked == parse_spec(spec):
+        return "the challenger is the champion already"
+    if asked != (compared := parse_spec(before)):
+        raise BadInput(f"fit.surrogate: expected the champion that was compared, {compared}, got {asked}; run again")
+    content = with_surrogate(path.read_text(encoding="utf-8"), spec)
     version = move_alias()
     entry = {"champion": spec, "before": before, "advantage": tuning["advantage"], "version": version}
     write_file(root / HISTORY, orjson.dumps([*known, entry], option=orjson.OPT_INDENT_2) + b"\n")

@@ -91,6 +91,10 @@ class WorkerPool(Pool, Generic[W]):
         self._stop(workers)
 
     @property
+    def _too_late(self) -> Outcome:
+        return Outcome(None, "timeout", f"timeout: no result within {self._timeout:g} s")
+
+    @property
     def _start_deadline(self) -> float:
         return time.monotonic() + START_SECONDS + self._timeout
 
@@ -109,7 +113,10 @@ class WorkerPool(Pool, Generic[W]):
                         worker.hand_over(numbers, payload, time.monotonic() + self._timeout)
                 for numbers, outcome in self._finished():
                     reply = outcome.value if outcome else None
-                    if isinstance(reply, Reply):
+                    outcomes: Sequence[Outcome]
+                    if isinstance(reply, Reply) and len(numbers) == 1 and reply.seconds > self._timeout:
+                        outcomes = [self._too_late]  # though it came before it could be stopped
+                    elif isinstance(reply, Reply):
                         waiting.took(len(numbers), reply.seconds)
                         outcomes = reply.outcomes
                     elif outcome is None or len(numbers) > 1:  # which of them it was is found out one by one
@@ -150,10 +157,10 @@ class WorkerPool(Pool, Generic[W]):
             if worker in answering:
                 outcome = worker.receive()
             else:
-                reason = f"timeout: no result within {self._timeout:g} s"
+                outcome = self._too_late
                 if not worker.is_ready:
                     reason = f"expected an import within {START_SECONDS + self._timeout:g} s, got none"
-                outcome = Outcome(None, "timeout", reason)
+                    outcome = Outcome(None, "timeout", reason)
             if outcome is None or outcome.status in ("timeout", "died"):
                 self._workers.remove(worker)
             if not worker.is_ready and outcome is not None and outcome.status != "ok":

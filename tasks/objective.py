@@ -193,7 +193,9 @@ class ObjectiveStudy:
         if told["best"] is None:
             first = next((trial.reason for trial in result.trials if trial.reason), "there were no trials")
             smoke = " (the first few were tried alone: tune.smoke)" if result.stopped == "smoke" else ""
-            raise StageFailed(f"tune: all {len(result.trials)} trials failed{smoke}, the first with: {first}")
+            stored = self.tune.kept_at(self.folder.name)
+            cure = "" if stored is None else "; once that is mended, another tune.storage.name begins a new study"
+            raise StageFailed(f"tune: all {len(result.trials)} trials failed{smoke}, the first with: {first}{cure}")
         for name, figure in self._figures(told).items():
             files.append(self.folder / f"{name}.png")
             write_file(files[-1], pictures.png(figure()))

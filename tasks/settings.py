@@ -40,7 +40,7 @@ from tasks.parsing import (
     validated,
 )
 from tasks.problem import KINDS, Problem, check_problem
-from tasks.tune import Tune
+from tasks.tune import Tune, workers
 
 
 @checked(frozen=True, config=SECTION)
@@ -255,8 +255,10 @@ def parse_settings(content: Mapping[str, Any]) -> Settings:
         needed = f"2 * validate.folds = {2 * settings.validate.folds}"
         raise BadInput(f"collect.n_samples: expected an integer >= {needed}, got {settings.collect.n_samples}")
     settings.tune.checked(settings.tune_space, settings.validate.folds)
+    _ = workers(settings.execution.spec, settings.tune_space)
     for name, own in (("direction", "minimize"), ("steps", 1), ("timeout", None)):
         if (got := getattr(settings.tune, name)) != own:
+            own = "null" if own is None else own
             raise BadInput(f"tune.{name}: expected {own} but for an objective of your own, got {got}")
     return settings
 

@@ -215,7 +215,7 @@ def as_bad_input() -> Iterator[None]:
     except ClusterNotFound as error:
         raise BadInput(f"execution.{error}") from error
     except PlaceNotReached as error:
-        raise BadInput(f"tune.guard: {error}") from error
+        raise BadInput(f"tune.guard: {str(error).removeprefix('place: ')}") from error
     except ValueError as error:
         raise BadInput(f"tune.{str(error).removeprefix('tune.')}") from error
 
@@ -226,9 +226,14 @@ def forget(journal: Path, guard: DuplicateGuard | None) -> None:
         return
     if guard is not None:
         with Journal(journal) as known:
-            for signature in claimed_in(known):
-                guard.remove(signature)
+            release(known, guard)
     journal.unlink()
+
+
+def release(journal: Journal, guard: DuplicateGuard) -> None:
+    """Gives back what the study of a journal has claimed."""
+    for signature in claimed_in(journal):
+        guard.remove(signature)
 
 
 def workers(executor: ExecutorSpec, space: TuningSpace) -> ExecutorSpec:

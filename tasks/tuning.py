@@ -1,10 +1,9 @@
 """The search of surrogate specs that the stage `tune` makes: a trial is a cross-validation, its folds the steps."""
 
-import hashlib
 import math
 import os
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -13,7 +12,6 @@ from surrogate_core.dataset import Dataset
 from surrogate_core.execution import ExecutorSpec
 from surrogate_core.surrogates.base import Surrogate
 from surrogate_core.tuning.champion import complexity, one_standard_error
-from surrogate_core.tuning.identity import trial_key
 from surrogate_core.tuning.importance import importances
 from surrogate_core.tuning.study import StudyResult, search
 from surrogate_core.tuning.trials import Trial
@@ -21,8 +19,7 @@ from surrogate_core.tuning.watch import Progress as StudyProgress
 from surrogate_core.validation.cross_validation import Folds
 from tasks.errors import StageFailed
 from tasks.evaluations import Progress, open_journal
-from tasks.outputs import config
-from tasks.tune import as_bad_input, forget, spec_of, workers
+from tasks.tune import as_bad_input, forget, release, spec_of, workers
 from tasks.workspace import Workspace
 
 PRECOMPUTE = "SURROGATE_PRECOMPUTE"  # 0: folds and distances are computed anew for each trial, which saves memory
@@ -85,7 +82,7 @@ def search_specs(workspace: Workspace, key: str, champion: Surrogate, dataset: D
     asked, execution, validate = settings.tune, settings.execution, settings.validate
     space, spec = settings.tune_space, asked.study(validate.folds)
     make: Callable[[], Folds] = partial(Folds, dataset, validate.folds, validate.seed)
-    if os.environ.get(PRECOMPUTE, "1") != "0":
+    if os.environ.get(PRECOMPUTE, "1") not in ("", "0"):
         make = partial(_same, make())
 
     def tell(trial: Trial, how: StudyProgress) -> None:
@@ -93,22 +90,23 @@ def search_specs(workspace: Workspace, key: str, champion: Surrogate, dataset: D
 
     kept_at, first = asked.kept_at(f"tune-{key}"), asked.own_design(champion)
     executor = workers(_where(execution.spec), space)
-    about = [config(champion), hashlib.sha256(dataset.to_bytes()).hexdigest(), validate.folds, validate.seed]
-    with as_bad_input(), asked.open_guard(workspace.root, trial_key({"about": about})) as guard, ExitStack() as stack:
+    with as_bad_input(), asked.open_guard(workspace.root, f"tune-{key}") as guard:
         if not asked.allow_resume:
             forget(workspace.journal("tune", f"{key}.trials"), guard)
-        journal = None if kept_at else stack.enter_context(open_journal(workspace, "tune", f"{key}.trials"))
-        study = search(
-            SpecObjective(champion, make),
-            space,
-            spec,
-            journal=journal,
-            executor=executor,
-            guard=guard,
-            storage=kept_at,
-            first=[] if first is None else [first],
-            on_trial=tell,
-        )
+        with nullcontext() if kept_at else open_journal(workspace, "tune", f"{key}.trials") as journal:
+            study = search(
+                SpecObjective(champion, make),
+                space,
+                spec,
+                journal=journal,
+                executor=executor,
+                guard=guard,
+                storage=kept_at,
+                first=[] if first is None else [first],
+                on_trial=tell,
+            )
+            if journal is not None and guard is not None:
+                release(journal, guard)  # whoever makes the stage again, without its cache, searches again
     if not study.trials:
         raise StageFailed(f"tune.guard: every spec of tune.space has been tried by another search, says {asked.guard}")
     if all(trial.status == "failed" for trial in study.trials):

@@ -68,6 +68,11 @@ def test_a_call_that_takes_too_long_is_stopped_and_its_worker_restarted(pool: Po
     assert [outcome.status for outcome in pool.run([("sleep", 0.1)] * 3)] == ["ok"] * 3
 
 
+def test_of_calls_that_all_take_too_long_none_counts(pool: Pool) -> None:
+    late = Outcome(None, "timeout", "timeout: no result within 1 s")
+    assert pool.run([("sleep", 2)] * 4) == [late] * 4
+
+
 def test_a_call_beside_one_that_is_stopped_is_made_again(tmp_path: Path) -> None:
     with (
         dask_cluster(tmp_path, "--nworkers", "1", "--nthreads", "2") as (address, _),

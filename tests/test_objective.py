@@ -164,6 +164,22 @@ def test_where_all_trials_fail_the_study_ends_early_and_says_why(folder: Path) -
     assert not made.journal.exists()  # what is mended anywhere is tried again
 
 
+def test_where_a_database_keeps_a_study_that_has_failed_the_cure_is_told(folder: Path) -> None:
+    made = study(folder, f"tune.storage=sqlite:///{folder / 'study.db'}", target="train:failing")
+    why = r"OSError: no such.*; once that is mended, another tune\.storage\.name begins a new study$"
+    with pytest.raises(StageFailed, match=why):
+        made.write(run(made, folder))
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "qmc"])
+def test_an_asynchronous_study_may_be_asked_for_fewer_trials_than_it_has(folder: Path, sampler: str) -> None:
+    wanted = ["tune.asynchronous=true", f"tune.sampler={sampler}"]
+    first = run(study(folder, *wanted), folder)
+    fewer = run(study(folder, *wanted, "tune.n_trials=4"), folder)
+    assert n_calls(folder) == 24
+    assert [trial.params for trial in fewer.trials] == [trial.params for trial in first.trials[:4]]
+
+
 def test_where_others_have_tried_all_designs_it_says_so(folder: Path) -> None:
     small = ["tune.guard=tried.db", "tune.space={layers: [1, 2], rate: [0.01], kind: [tree]}", "tune.n_trials=2"]
     run(study(folder, *small), folder)
@@ -285,6 +301,29 @@ def test_the_command_tells_people_programs_and_mlflow_the_same(folder: Path, sta
     assert {file.path for file in client.list_artifacts(told["mlflow_run"], "pictures")} == {
         f"pictures/{name}.png" for name in ("history", "importance", "slices", "parallel")
     }
+
+
+CTRL_C_AMID_AN_IMPORT = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["AT"]:
+            sys.meta_path.remove(self)
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["jaxlib._jax", "numpy.random", "tasks.tune"])
+def test_ctrl_c_amid_the_start_is_one_line(folder: Path, start: Start, module: str) -> None:
+    (folder / "sitecustomize.py").write_text(CTRL_C_AMID_AN_IMPORT)
+    stopped = start(PYTHONPATH=f"{folder}:{Path(__file__).parents[1]}", AT=module)
+    said = stopped.communicate(timeout=60)
+    assert stopped.returncode == 130
+    assert said == ("", "surrogate: interrupted: what was evaluated is kept, and the same command goes on from there\n")
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 
 from flows.promotion import history, promote, with_surrogate
 from surrogate_core import GPSurrogate
+from surrogate_core.surrogates.base import Surrogate
 from tasks.errors import BadInput, StageFailed
 from tasks.settings import load_settings
 
@@ -37,11 +38,12 @@ def test_a_field_that_was_left_at_its_default_is_added_where_it_matters(tmp_path
     assert load_settings(tmp_path / "params.yaml").fit.spec == challenger
 
 
-def tuning(challenger: GPSurrogate, better: bool = True) -> dict[str, Any]:
+def tuning(challenger: GPSurrogate, better: bool = True, champion: Surrogate | None = None) -> dict[str, Any]:
     """What of a tuning a promotion reads."""
+    champion = champion or load_settings(PARAMS).fit.spec
     return {
         "challenger_is_better": better,
-        "champion": {"surrogate": GPSurrogate().to_config()},
+        "champion": {"surrogate": champion.to_config()},
         "challenger": {"surrogate": challenger.to_config()},
         "advantage": {"mean_log_density": 0.5, "standard_error": 0.25},
     }
@@ -71,7 +73,8 @@ def test_the_history_tells_of_every_champion_in_turn(tmp_path: Path) -> None:
     (tmp_path / "data" / "reports").mkdir(parents=True)
     (tmp_path / "params.yaml").write_text(PARAMS.read_text())
     for version, kernel in (("1", "rbf"), ("2", "matern32")):
-        told = tuning(GPSurrogate(kernel=kernel))  # type: ignore[arg-type]
+        champion = load_settings(tmp_path / "params.yaml").fit.spec
+        told = tuning(GPSurrogate(kernel=kernel), champion=champion)  # type: ignore[arg-type]
         (tmp_path / "data" / "reports" / "tuning.json").write_bytes(orjson.dumps(told))
         line = promote(tmp_path, lambda version=version: version)
     assert "data/champions.json tells of 2 promotions" in line
@@ -80,6 +83,21 @@ def test_the_history_tells_of_every_champion_in_turn(tmp_path: Path) -> None:
         ("matern32", "2"),
     ]
     assert history(tmp_path)[1]["advantage"] == {"mean_log_density": 0.5, "standard_error": 0.25}
+
+
+def test_only_what_was_compared_is_promoted_and_once(tmp_path: Path) -> None:
+    (tmp_path / "data" / "reports").mkdir(parents=True)
+    (tmp_path / "data" / "reports" / "tuning.json").write_bytes(orjson.dumps(tuning(GPSurrogate(kernel="rbf"))))
+    edited = PARAMS.read_text().replace("kernel: matern52", "kernel: matern12")
+    assert edited != PARAMS.read_text()
+    (tmp_path / "params.yaml").write_text(edited)
+    with pytest.raises(BadInput, match=r"^fit\.surrogate: expected the champion that was compared, .*, got .*matern12"):
+        promote(tmp_path, lambda: pytest.fail("the alias was moved"))
+    assert (tmp_path / "params.yaml").read_text() == edited
+    (tmp_path / "params.yaml").write_text(PARAMS.read_text())
+    assert promote(tmp_path, lambda: "1").startswith("promoted: ")
+    assert promote(tmp_path, lambda: pytest.fail("moved again")) == "the challenger is the champion already"
+    assert len(history(tmp_path)) == 1
 
 
 @pytest.mark.parametrize("damaged", ["[", "{}"])

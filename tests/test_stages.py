@@ -11,6 +11,8 @@ import pytest
 
 from surrogate_core.dataset import Dataset
 from surrogate_core.trust import disappointment
+from surrogate_core.tuning.guard import DuplicateGuard
+from surrogate_core.tuning.identity import param_signature
 from surrogate_core.validation.gates import METRICS
 from surrogate_core.validation.metrics import miscalibration_area
 from tasks.errors import BadInput, StageFailed
@@ -714,18 +716,23 @@ def test_specs_may_be_searched_in_a_database_that_others_share(
     assert [row["nlpd"] for row in read(workspace, TUNING)["trials"]] == [row["nlpd"] for row in first["trials"]]
 
 
-def test_a_guard_that_has_all_specs_leaves_none_to_try(project: Callable[..., Workspace]) -> None:
+def test_a_guard_keeps_a_search_from_what_another_one_tries_and_not_from_its_own(
+    project: Callable[..., Workspace], tmp_path: Path
+) -> None:
     workspace = project("tune.guard=tried.db", source=BOWL.format(sign=1, offset=1))
     work(workspace, *STAGES)
+    first = read(workspace, TUNING)
+    work(workspace, "tune")  # as after `surrogate cache clear`
+    assert read(workspace, TUNING) == first
+    with DuplicateGuard(tmp_path / "tried.db", name=f"tune-{'0' * 16}") as guard:
+        guard.add_batch([param_signature(design) for design in workspace.settings.tune_space.expand()])
     with pytest.raises(StageFailed, match=r"^tune\.guard: every spec of tune\.space has been tried by another search"):
         work(workspace, "tune")
 
 
-def test_a_number_of_workers_that_is_none_is_told_by_the_name_of_its_variable(
+def test_a_number_of_workers_that_is_none_is_told_by_the_name_of_its_variable_before_any_work(
     project: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workspace = project("execution.executor=threads", source=BOWL.format(sign=1, offset=1))
-    work(workspace, "collect", "fit", "validate", "optimize")
     monkeypatch.setenv("SURROGATE_MAX_CONCURRENT", "many")
     with pytest.raises(BadInput, match=r"^SURROGATE_MAX_CONCURRENT: expected an integer >= 1, got 'many'"):
-        work(workspace, "tune")
+        project("execution.executor=threads", source=BOWL.format(sign=1, offset=1))

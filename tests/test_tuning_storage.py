@@ -16,13 +16,13 @@ from typing import Any
 import optuna
 import pytest
 from blackboxes import wait_until
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from surrogate_core.execution import ExecutorSpec
 from surrogate_core.journal import Journal
 from surrogate_core.tuning.samplers import Pruner, Sampler
-from surrogate_core.tuning.storage import Storage, StorageUnreachable
+from surrogate_core.tuning.storage import Storage, StorageUnreachable, queue_again
 from surrogate_core.tuning.study import StudyResult, StudySpec, search
 
 SPACE: dict[str, Any] = {
@@ -86,9 +86,9 @@ def test_pruned_trials_are_kept(storage: Storage) -> None:
     spec = StudySpec(24, pruner=Pruner("median", {"n_startup_trials": 3}), n_steps=4, batch=4)
     study = search(lambda p, step: valley(p) + 0.01 * step, SPACE, spec, storage=storage)
     again = search(lambda p, step: 1 / 0, SPACE, spec, storage=storage)
-    by_design = [{repr(t.params): t.status for t in one.trials} for one in (study, again)]
+    by_design = [{repr(t.params): (t.status, t.value, t.steps) for t in one.trials} for one in (study, again)]
     assert by_design[0] == by_design[1]
-    assert {"ok", "pruned"} == set(by_design[0].values())
+    assert {"ok", "pruned"} == {trial.status for trial in study.trials}
 
 
 WORKER = """
@@ -97,20 +97,22 @@ from surrogate_core.tuning.samplers import Sampler
 from surrogate_core.tuning.storage import Storage
 from surrogate_core.tuning.study import StudySpec, search
 
-url, name, calls, seconds, n = sys.argv[1:]
+url, name, calls, seconds, n, asynchronous = sys.argv[1:]
 def objective(params):
     with open(calls, "a") as file:
         file.write(f"{os.getpid()} {params['n']}\\n")
     time.sleep(float(seconds))
     return params["n"]
-spec = StudySpec(int(n), sampler=Sampler("random"), asynchronous=True, seed=0)
+spec = StudySpec(int(n), sampler=Sampler("random"), asynchronous=asynchronous == "True", batch=8, seed=0)
 result = search(objective, {"n": list(range(int(n)))}, spec, storage=Storage(url, name, heartbeat=1, grace=2))
 print(len(result.trials), result.best.value)
 """
 
 
-def joined(storage: Storage, calls: Path, seconds: float, n: int) -> subprocess.Popen[str]:
-    arguments = [storage.url, storage.name, str(calls), str(seconds), str(n)]
+def joined(
+    storage: Storage, calls: Path, seconds: float, n: int, *, asynchronous: bool = True
+) -> subprocess.Popen[str]:
+    arguments = [storage.url, storage.name, str(calls), str(seconds), str(n), str(asynchronous)]
     return subprocess.Popen([sys.executable, "-c", WORKER, *arguments], stdout=subprocess.PIPE, text=True)
 
 
@@ -159,12 +161,28 @@ def test_a_process_that_was_silent_for_too_long_goes_on(storage: Storage, tmp_pa
     assert (said[0], float(said[1])) == ("6", 0.0)
 
 
+@pytest.mark.slow
+def test_only_what_was_under_way_counts_as_killed_and_what_had_ended_is_kept(storage: Storage, tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    for n_before in (2, 5):  # of a batch of 8, one at a time
+        killed = joined(storage, calls, 0.3, 8, asynchronous=False)
+        wait_until(lambda n=n_before: calls.exists() and calls.read_text().count("\n") > n)
+        os.kill(killed.pid, signal.SIGKILL)
+        killed.communicate()
+        time.sleep(3.5)
+    said = joined(storage, calls, 0, 8, asynchronous=False).communicate(timeout=60)[0].split()
+    tried = Counter(int(line.split()[1]) for line in calls.read_text().splitlines())
+    assert sorted(tried) == list(range(8))
+    assert sum(tried.values()) <= 8 + 2  # those in flight again
+    assert said[0] == "8"
+
+
 def give_up(storage: Storage, *, and_retry: bool) -> None:
     """What another process does with trials that seem dead to it."""
     study = optuna.load_study(study_name=storage.name, storage=RDBStorage(storage.url))
     for trial in study.get_trials(states=[TrialState.RUNNING]):
         study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-        RetryHeartbeatStaleTrialCallback(1)(study, trial)
+        queue_again(study, trial)
     if and_retry:
         study.ask()
 
@@ -233,6 +251,23 @@ def test_a_trial_interrupted_is_tried_again_at_once_and_is_not_taken_for_killed(
     assert len(calls) == 3 + 5
 
 
+def test_an_interruption_loses_nothing_of_a_batch_that_had_ended(storage: Storage) -> None:
+    calls: list[int] = []
+
+    def objective(params: Mapping[str, Any]) -> float:
+        calls.append(params["n"])
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+        time.sleep(0.1)  # else several are handed over, and answered, together
+        return float(params["n"])
+
+    spec = StudySpec(8, sampler=Sampler("random"), batch=8)
+    with pytest.raises(KeyboardInterrupt):
+        search(objective, {"n": list(range(8))}, spec, storage=storage)
+    search(objective, {"n": list(range(8))}, spec, storage=storage)
+    assert Counter(calls) == Counter([*range(8), calls[6]])
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [
@@ -253,6 +288,28 @@ def test_a_database_that_does_not_answer_is_one_line_without_its_password() -> N
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "secret" not in repr(storage)
+
+
+def test_signs_of_life_are_more_frequent_than_they_are_asked_for() -> None:
+    with pytest.raises(ValueError, match=r"^storage\.grace: expected at least two heartbeats of 10 s, got 15$"):
+        Storage("sqlite:///study.db", heartbeat=10, grace=15)
+    assert Storage("sqlite:///study.db", heartbeat=10, grace=20).grace == 20
+
+
+def test_a_password_is_shown_nowhere() -> None:
+    storage = Storage("postgresql+psycopg://me:secret@127.0.0.1:1/nothing?sslpassword=secret&connect_timeout=1")
+    assert storage.told == "postgresql+psycopg://me:***@127.0.0.1:1/nothing?sslpassword=***&connect_timeout=1"
+
+
+def test_a_database_that_ends_amid_a_study_is_told_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+
+    def objective(params: Mapping[str, Any]) -> float:
+        path.write_bytes(b"no database any more" * 1000)
+        return 0.0
+
+    with pytest.raises(StorageUnreachable, match=r"^storage: expected a database that answers, got none at sqlite"):
+        search(objective, SPACE, StudySpec(8, batch=2), storage=Storage(f"sqlite:///{path}"))
 
 
 def test_another_direction_or_space_or_a_journal_beside_it_is_refused(tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ class Run:
     ) -> None:
         self._call = _Call(objective, spec.n_steps)
         self._spec, self._joined = spec, joined
+        self._tells_at_once = spec.asynchronous or joined is not None  # there is no order that a seed fixes
         self._executor, self._timeout = executor, timeout
         self._batch, seed = spec.batch_in(space), spec.fixed_seed
         self._n_trials = int(min(spec.n_trials, space.estimate.n_designs))
@@ -148,7 +149,7 @@ class Run:
     def _take_up(self) -> None:
         """What an earlier process has finished, but for what depends on more than that, which is proposed again."""
         if self._spec.asynchronous:
-            history = self._records.in_order_of_end()
+            history = self._records.in_order_of_end()[: self._n_trials]
         elif self._spec.proposed_by.is_stateful or self._spec.pruner.is_stateful:
             history = []
         else:
@@ -192,13 +193,13 @@ class Run:
                 TrialUnderWay(first + i, proposal, self._spec.n_steps, self._joined is not None)
                 for i, proposal in enumerate(proposals)
             ]
-            n_smoke = max(0, self._n_smoke - first)
+            n_smoke, all_failed = max(0, self._n_smoke - first), self.watch.n_failed == first
             self._evaluate(pool, trials[:n_smoke])
             failed = [trial for trial in trials[:n_smoke] if trial.done.status == "failed"]
-            if n_smoke and len(failed) == n_smoke and self.watch.n_failed == first:
+            if n_smoke and len(failed) == n_smoke and all_failed:
                 trials = failed  # nothing has worked: the rest is not tried
             self._evaluate(pool, trials[n_smoke:])
-            for trial in trials:
+            for trial in [] if self._tells_at_once else trials:
                 self._tell(trial)
             self._records.close_batch(first, len(trials), self._proposer.duplicates)
 
@@ -215,13 +216,13 @@ class Run:
                     so_far = trial.until(together[0])
                     if so_far and self._proposer.should_prune(trial.proposal, so_far) and trial.known is None:
                         trial.prune()
-                        self._records.end(trial.done)
+                        self._end(trial)
 
     def _bury(self, trial: TrialUnderWay) -> None:
         """Ends a trial that has killed every process that tried it."""
         if trial.is_pending and self._records.is_deadly(trial.number, trial.params):
             trial.fail(f"its process was killed {TRIES} times")
-            self._records.end(trial.done)
+            self._end(trial)
 
     def _make(self, pool: Pool, jobs: Sequence[tuple[TrialUnderWay, int]]) -> None:
         def begin(i: int) -> None:
@@ -233,7 +234,7 @@ class Run:
                 return
             trial.take(step, outcome)
             if not trial.is_pending:
-                self._records.end(trial.done)
+                self._end(trial)
 
         pool.run([(trial.params, step) for trial, step in jobs], begin, end)
 
@@ -241,6 +242,13 @@ class Run:
         if not trial.is_begun:
             trial.is_begun = True
             self._records.begin(trial.number, trial.params)
+            if self._joined is not None:
+                self._joined.begin(trial.proposal.trial)
+
+    def _end(self, trial: TrialUnderWay) -> None:
+        self._records.end(trial.done)
+        if self._tells_at_once:
+            self._tell(trial)
 
     def _tell(self, trial: TrialUnderWay) -> None:
         told = self._proposer.tell(trial.proposal, trial.done)
@@ -270,8 +278,7 @@ class Run:
             trial = under_way.pop(i, None)
             if trial is not None:
                 trial.take_all(outcome)
-                self._records.end(trial.done)
-                self._tell(trial)
+                self._end(trial)
 
         def end_many(numbers: Sequence[int], outcomes: Sequence[Outcome]) -> None:
             for i, outcome in zip(numbers, outcomes, strict=True):
@@ -292,7 +299,6 @@ class Run:
             if trial.is_pending:
                 self._begin(trial)
                 return trial
-            self._tell(trial)
         return None
 
 

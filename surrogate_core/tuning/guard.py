@@ -132,7 +132,7 @@ class Store(Protocol):
 
 def without_password(url: str) -> str:
     """A URL that may be shown."""
-    return re.sub(r"(://[^:/@]*:).*@", r"\1***@", url)
+    return re.sub(r"([?&]\w*password=)[^&]*", r"\1***", re.sub(r"(://[^:/@]*:).*@", r"\1***@", url))
 
 
 def _store(place: str, name: str) -> Store:

@@ -126,7 +126,7 @@ class Proposer:
         if self._joined is None:
             self._end(proposal.trial, ended)
             return ended
-        number = self._joined.end(proposal.trial, ended.reason, lambda trial: self._end(trial, ended))
+        number = self._joined.end(proposal.trial, ended, lambda trial: self._end(trial, ended))
         return None if number is None else replace(ended, number=number)
 
     def take(self, ended: Trial) -> None:
@@ -239,7 +239,7 @@ class Proposer:
             return False
         self.tried[signature] = None
         if self._joined is not None:  # what is claimed by a process that is then killed must be there to be retried
-            self._joined.begin(proposal.trial, proposal.params)
+            self._joined.claim(proposal.trial, proposal.params)
         if self._guard is not None and signature not in self._own:
             self._records.claim(signature)
             if not self._guard.claim(signature) and not is_retried:

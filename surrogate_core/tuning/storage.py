@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import optuna
 from optuna.exceptions import DuplicatedStudyError, StorageInternalError, UpdateFinishedTrialError
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
+from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
@@ -34,7 +34,9 @@ from surrogate_core.tuning.trials import Trial
 
 ATTEMPTS = 6  # to make a database's tables
 BUSY_SECONDS = 100  # that one waits for others who write a SQLite file
-_ABOUT, _PARAMS, _REASON, _DUPLICATE, _RETURNED = "about", "params", "reason", "duplicate", "returned"
+_ABOUT = "about"
+_PARAMS, _BEGUN, _STEPS, _REASON, _DUPLICATE = "params", "begun", "steps", "reason", "duplicate"
+_EARLIER, _KILLS = "earlier", "kills"  # of a trial that is made again: the numbers it had, and processes killed by it
 _KILLED = f"its process was killed {TRIES} times"
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -52,7 +54,7 @@ class Storage:
             postgresql+psycopg://user@host/database; its tables are made if need be.
         name: of the study in it; whoever gives the same one joins it.
         heartbeat: seconds between two signs of life of a trial.
-        grace: seconds without one, after which its process counts as killed.
+        grace: seconds without one, after which its process counts as killed; at least two heartbeats.
 
     Raises:
         ValueError: a value is not as it should be.
@@ -74,13 +76,15 @@ class Storage:
         for name in ("heartbeat", "grace"):
             if type(getattr(self, name)) is not int or getattr(self, name) < 1:
                 raise ValueError(f"storage.{name}: expected an integer >= 1, got {getattr(self, name)!r}")
+        if self.grace < 2 * self.heartbeat:
+            raise ValueError(f"storage.grace: expected at least two heartbeats of {self.heartbeat} s, got {self.grace}")
         if not isinstance(self.name, str) or not self.name:
             raise ValueError(f"storage.name: expected a name, got {self.name!r}")
 
     @property
     def told(self) -> str:
         """The URL without a password."""
-        return make_url(self.url).render_as_string(hide_password=True)
+        return without_password(self.url)
 
     def open(
         self, direction: Literal["minimize", "maximize"], about: Mapping[str, Any]
@@ -126,7 +130,7 @@ class Storage:
                     engine_kwargs={"connect_args": timeout, "pool_pre_ping": True},
                     heartbeat_interval=self.heartbeat,
                     grace_period=self.grace,
-                    heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=TRIES - 1),
+                    heartbeat_stale_trial_callback=queue_again,
                 )
             except (IntegrityError, ProgrammingError, OperationalError) as error:
                 # Those who make the tables of one database at once get in each other's way.
@@ -137,12 +141,12 @@ class Storage:
 
 
 @contextmanager
-def reached(storage: Storage | None) -> Iterator[None]:
-    """Raises StorageUnreachable where the database fails."""
+def reached(storage: Storage | None, *also: type[Exception]) -> Iterator[None]:
+    """Raises StorageUnreachable where the database fails, or by other errors that tell of the same."""
     try:
         yield
-    except (SQLAlchemyError, StorageInternalError, ImportError) as error:
-        if storage is None:
+    except Exception as error:
+        if storage is None or not isinstance(error, (SQLAlchemyError, StorageInternalError, ImportError, *also)):
             raise
         cause = error.__cause__ or error
         line = str(getattr(cause, "orig", None) or cause).strip().partition("\n")[0][:200]
@@ -189,19 +193,23 @@ class Joined:
 
     def is_retried(self, trial: optuna.Trial) -> bool:
         """Whether a trial is one that its first process has not ended."""
-        known = self._kept.get_trial_system_attrs(trial._trial_id)
-        return bool(known.get("retry_history")) or _RETURNED in known
+        return _EARLIER in self._kept.get_trial_system_attrs(trial._trial_id)
 
     @property
     def waits(self) -> bool:
         """Whether a trial waits for somebody to make it."""
         return bool(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
-    def begin(self, trial: optuna.Trial, params: Mapping[str, Any]) -> None:
-        """A trial of one's own is under way."""
+    def claim(self, trial: optuna.Trial, params: Mapping[str, Any]) -> None:
+        """A trial is one's own, and is to be made."""
         self._kept.record_heartbeat(trial._trial_id)
         trial.set_user_attr(_PARAMS, params)
         self._alive[trial.number] = trial._trial_id
+
+    def begin(self, trial: optuna.Trial) -> None:
+        """A trial of one's own is under way: if its process is killed, it counts as what may have done that."""
+        with suppress(UpdateFinishedTrialError):  # which `end` finds too
+            trial.set_user_attr(_BEGUN, True)
 
     def repeats(self, trial: optuna.Trial) -> None:
         """A trial repeats another, and does not count."""
@@ -209,36 +217,38 @@ class Joined:
         self._heard.add(trial.number)
         trial.set_user_attr(_DUPLICATE, True)
 
-    def end(self, trial: optuna.Trial, reason: str, tell: Callable[[optuna.Trial], None]) -> int | None:
+    def end(self, trial: optuna.Trial, ended: Trial, tell: Callable[[optuna.Trial], None]) -> int | None:
         """Ends a trial of one's own.
 
         Args:
             trial: that has ended.
-            reason: why it failed, if it did.
-            tell: tells the study what became of a trial.
+            ended: what became of it.
+            tell: tells the study of it.
 
         Returns:
             The number it has: another one where this process was silent for so long that it counted as killed, and
             None where somebody else makes the trial again for that.
         """
-        own, ended = trial.number, trial
+        own = trial.number
         while True:
             try:
-                if reason:
-                    ended.set_user_attr(_REASON, reason)
-                tell(ended)
+                if ended.steps:
+                    trial.set_user_attr(_STEPS, list(ended.steps))
+                if ended.reason:
+                    trial.set_user_attr(_REASON, ended.reason)
+                tell(trial)
             except (ValueError, UpdateFinishedTrialError):
-                if not self._kept.get_trial(ended._trial_id).state.is_finished():
+                if not self._kept.get_trial(trial._trial_id).state.is_finished():
                     raise
-                again = self._taken_over(ended)
+                again = self._taken_over(trial)
                 if again is None:
                     del self._alive[own]
                     return None
-                ended = again
+                trial = again
             else:
                 del self._alive[own]
-                self._heard.add(ended.number)
-                return ended.number
+                self._heard.add(trial.number)
+                return trial.number
 
     def hear(self) -> list[Trial]:
         """Trials of others that have ended since this was last asked; those whose process is gone are queued again."""
@@ -253,7 +263,7 @@ class Joined:
     def _taken_over(self, trial: optuna.Trial) -> optuna.Trial | None:
         """What waits to be made in place of a trial that counts as killed, and now is not; None where none does."""
         for waiting in self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            if trial.number in waiting.system_attrs.get("retry_history", ()):
+            if trial.number in waiting.system_attrs.get(_EARLIER, ()):
                 with suppress(UpdateFinishedTrialError):
                     if self._kept.set_trial_state_values(waiting._trial_id, TrialState.RUNNING):
                         for step, value in self._kept.get_trial(trial._trial_id).intermediate_values.items():
@@ -262,19 +272,11 @@ class Joined:
         return None
 
     def _give_back(self, trial_id: int) -> None:
-        """Queues a trial again that was interrupted, which does not count as killed."""
-        one = self._kept.get_trial(trial_id)
-        waiting = create_trial(
-            state=TrialState.WAITING,
-            params=one.params,
-            distributions=one.distributions,
-            user_attrs=one.user_attrs,
-            system_attrs={**one.system_attrs, _RETURNED: one.number},
-        )
+        """Ends a trial that was interrupted, and queues it again."""
         with suppress(UpdateFinishedTrialError):
-            self._kept.set_trial_user_attr(trial_id, _RETURNED, True)
+            self._kept.set_trial_user_attr(trial_id, _BEGUN, False)  # it has killed nothing
             self._kept.set_trial_state_values(trial_id, TrialState.FAIL)
-            self.study.add_trial(waiting)
+            queue_again(self.study, self._kept.get_trial(trial_id))
 
     def _beat(self) -> None:
         while not self._ends.wait(self._storage.heartbeat):
@@ -287,17 +289,37 @@ class Joined:
         self._beaten = time.time()
 
 
+def _kills(ended: FrozenTrial) -> int:
+    """How many processes were killed while they made it."""
+    return int(ended.system_attrs.get(_KILLS, 0)) + bool(ended.user_attrs.get(_BEGUN))
+
+
+def queue_again(study: optuna.Study, ended: FrozenTrial) -> None:
+    """Queues what has been failed as its process is gone, unless it was tried as often as it may be."""
+    if _kills(ended) < TRIES:
+        waiting = create_trial(
+            state=TrialState.WAITING,
+            params=ended.params,
+            distributions=ended.distributions,
+            user_attrs={name: told for name, told in ended.user_attrs.items() if name == _PARAMS},
+            system_attrs={_EARLIER: [*ended.system_attrs.get(_EARLIER, ()), ended.number], _KILLS: _kills(ended)},
+        )
+        study.add_trial(waiting)
+
+
 def _counts(ended: FrozenTrial) -> bool:
     """Whether it is neither a duplicate nor one that is tried again."""
-    if _DUPLICATE in ended.user_attrs or _RETURNED in ended.user_attrs or _PARAMS not in ended.user_attrs:
+    if _DUPLICATE in ended.user_attrs or _PARAMS not in ended.user_attrs:
         return False
-    is_killed = ended.state == TrialState.FAIL and _REASON not in ended.user_attrs
-    return not is_killed or len(ended.system_attrs.get("retry_history", ())) >= TRIES - 1
+    is_gone = ended.state == TrialState.FAIL and _REASON not in ended.user_attrs
+    return not is_gone or _kills(ended) >= TRIES
 
 
 def _trial(ended: FrozenTrial) -> Trial:
-    params = ended.user_attrs[_PARAMS]
+    params, steps = ended.user_attrs[_PARAMS], tuple(ended.user_attrs.get(_STEPS, ()))
     if ended.state == TrialState.FAIL:
         return Trial(ended.number, params, math.nan, "failed", ended.user_attrs.get(_REASON, _KILLED))
+    if ended.state == TrialState.PRUNED:
+        return Trial(ended.number, params, math.fsum(steps) / len(steps), "pruned", steps=steps)
     assert ended.value is not None
-    return Trial(ended.number, params, ended.value, "ok" if ended.state == TrialState.COMPLETE else "pruned")
+    return Trial(ended.number, params, ended.value, "ok", steps=steps)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from surrogate_core.execution import ExecutorSpec
 from surrogate_core.journal import Journal
 from surrogate_core.tuning.engine import Run
-from surrogate_core.tuning.guard import DuplicateGuard
+from surrogate_core.tuning.guard import DuplicateGuard, PlaceNotReached
 from surrogate_core.tuning.samplers import Pruner, Sampler, silent
 from surrogate_core.tuning.space import TuningSpace
 from surrogate_core.tuning.storage import Joined, Storage, reached
@@ -226,6 +226,7 @@ def search(
         about = {"space": space.key, "n_steps": spec.n_steps, "precision": spec.precision_in(space)}
         joined = None if storage is None else Joined(storage, spec.direction, about)
         if storage is not None and guard is None:
+            stack.enter_context(reached(storage, PlaceNotReached))
             guard = stack.enter_context(DuplicateGuard(storage.url, name=storage.name))
         run = Run(
             objective,

@@ -16,6 +16,7 @@ from mlflow.entities import Param
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from surrogate_core.tuning.guard import without_password
 from tasks.errors import BadInput
 from tasks.workspace import anchor, git_revision
 
@@ -89,7 +90,7 @@ def process_tags(root: Path) -> dict[str, str]:
 
 def settings_params(settings: Mapping[str, Any]) -> list[Param]:
     """Nested settings as parameters, without the passwords that URLs may hold."""
-    hidden = {name: re.sub(r"(://[^:/@]*:)[^@]*@", r"\1***@", str(value)) for name, value in _flat(settings).items()}
+    hidden = {name: without_password(str(value)) for name, value in _flat(settings).items()}
     return [Param(safe_name(name), value[:6000]) for name, value in hidden.items()]
 
 
