@@ -21,6 +21,8 @@ TOGETHER = [
     ("crash", "end_to_end"),
     ("bad_input", "caching", "doctor", "pipeline", "schedule", "server"),
     ("dask", "execution"),
+    ("tuning_storage",),
+    ("objective", "tuning_crash"),
     ("stages",),
     ("surrogates",),
     ("optimize",),

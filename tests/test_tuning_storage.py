@@ -162,6 +162,7 @@ def test_a_process_that_was_silent_for_too_long_goes_on(storage: Storage, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_only_what_was_under_way_counts_as_killed_and_what_had_ended_is_kept(storage: Storage, tmp_path: Path) -> None:
     calls = tmp_path / "calls"
     for n_before in (2, 5):  # of a batch of 8, one at a time
