@@ -74,8 +74,9 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("jax")) if config.cache else "")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # XLA's older emitter compiles a fifth faster. The commands under test are compiled as users have them.
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+    # XLA's older emitter compiles a fifth faster, and more so where nothing is optimized. The commands under test are
+    # compiled as users have them.
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0")
     gc.set_threshold(100_000, 50, 50)  # tracing makes many objects that stay
     # A shell that starts the suite in the background has it ignore Ctrl-C, which the commands under test would inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -563,7 +563,7 @@ def test_a_process_that_is_killed_leaves_no_wrong_answer_in_others(tmp_path: Pat
             near = [f"{generation} {last + i}" for i in range(-4, 3)]
             first = [guard.seen(signature) for signature in near]
             assert first[0] is False
-            assert first[2:5] == [True] * 3
+            assert first[2:5] == [last >= 2, last >= 1, True]  # it begins with 0
             with DuplicateGuard(guard.place) as other:
                 assert looks_up(other, *near) == looks_up(guard, *near) == first
             assert guard.claim(near[-1])

@@ -234,13 +234,14 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str,
     home = ((session.parent if "PYTEST_XDIST_WORKER" in os.environ else session) / "surroundings").resolve()
     user, people = home / "user", [f"GIT_{who}_{what}" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")]
     user.mkdir(parents=True, exist_ok=True)
-    foreign = ("PREFECT_", "MLFLOW_", "DVC_", "GIT_", "JAX_", "XDG_", "TF_", "XLA_")
+    foreign = ("PREFECT_", "MLFLOW_", "DVC_", "GIT_", "JAX_", "XDG_", "TF_")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     quiet_environment()  # of this process too, which reads the tracking stores
     with mock.patch.dict(os.environ, clean, clear=True):
         quiet_environment(home / "prefect")
         pending = begin(home / "prefect", idle=1.0)  # seconds after the last worker has closed it
         environment = {**os.environ, "PREFECT_API_URL": pending.wait().url}
+    environment.pop("XLA_FLAGS", None)  # by which conftest.py compiles sooner
     yield {
         **environment,
         **dict.fromkeys(people, "test@example.org"),
