@@ -28,6 +28,7 @@ from filelock import FileLock
 from flows.cli import cli
 from flows.doctor import CHECKS, examine, installation, services, summary, told
 from flows.doctor.finding import Finding, fail, ok, warn
+from tasks.machine import machine
 from tasks.workspace import JOURNALS, RESULTS
 
 ROOT = Path(__file__).parents[1]
@@ -37,11 +38,13 @@ GONE = f"{os.getpid()}:1000000000.00"  # this number, but of a process of 2001
 
 
 @pytest.fixture(autouse=True)
-def _unset(monkeypatch: pytest.MonkeyPatch) -> None:
+def _unset(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """None of the variables that the checks look at."""
     for name in list(os.environ):
         if name.startswith(("PREFECT_", "MLFLOW_", "DVC_", "JAX_", "OMP_", "OPENBLAS_", "XLA_", "DO_NOT", "ITERATIVE")):
             monkeypatch.delenv(name)
+    yield
+    machine.cache_clear()  # which may have been asked for the first time here, without them
 
 
 @pytest.fixture
