@@ -37,12 +37,14 @@ class Proposal:
         raw: what the sampler proposed, in the order that the space asks for it.
         signature: that no other proposal has.
         trial: Optuna's.
+        is_retried: whether its first process has not ended it.
     """
 
     params: dict[str, Any]
     raw: tuple[Any, ...]
     signature: str
     trial: optuna.Trial
+    is_retried: bool
 
 
 class Proposer:
@@ -234,22 +236,19 @@ class Proposer:
 
     def _claim(self, proposal: Proposal) -> bool:
         """Whether a design is not tried yet, nor claimed by another process; afterwards it is this one's."""
-        signature, is_retried = proposal.signature, self._is_retried(proposal)
-        if signature in self.tried and not is_retried:
+        signature = proposal.signature
+        if signature in self.tried and not proposal.is_retried:
             return False
         self.tried[signature] = None
         if self._joined is not None:  # what is claimed by a process that is then killed must be there to be retried
             self._joined.claim(proposal.trial, proposal.params)
         if self._guard is not None and signature not in self._own:
             self._records.claim(signature)
-            if not self._guard.claim(signature) and not is_retried:
+            if not self._guard.claim(signature) and not proposal.is_retried:
                 self._records.refused(signature)
                 self.n_refused += 1
                 return False
         return True
-
-    def _is_retried(self, proposal: Proposal) -> bool:
-        return self._joined is not None and self._joined.is_retried(proposal.trial)
 
     def _answer_duplicate(self, proposal: Proposal, place: int) -> None:
         """Tells the sampler what is known of a design that has been tried, which is no trial of this study again."""
@@ -277,13 +276,15 @@ class Proposer:
 
     def _ask(self) -> Proposal:
         while True:
-            proposal = self._asked(self.study.ask())
+            trial = self.study.ask()
+            proposal = self._asked(trial, self._joined is not None and self._joined.is_retried(trial))
+            if self._guard is None or not proposal.is_retried:
+                return proposal
             # SQLite may give one and the same trial that waits to two who ask.
-            place = f"{proposal.signature}/{proposal.trial.number}"
-            if self._guard is None or not self._is_retried(proposal) or self._guard.claim(place):
+            if self._guard.claim(f"{proposal.signature}/{trial.number}"):
                 return proposal
 
-    def _asked(self, trial: optuna.Trial) -> Proposal:
+    def _asked(self, trial: optuna.Trial, is_retried: bool = False) -> Proposal:
         raw: list[Any] = []
 
         def ask(name: str, distribution: BaseDistribution) -> Any:
@@ -299,7 +300,7 @@ class Proposer:
             return proposed
 
         params = self._space.propose(ask)
-        return Proposal(params, tuple(raw), self.signature(params), trial)
+        return Proposal(params, tuple(raw), self.signature(params), trial, is_retried)
 
     def _designs(self, rng: np.random.Generator) -> Iterator[Mapping[str, Any]]:
         """All designs of a space that is not too large, in an order that the seed fixes, or some of a larger one."""
